@@ -1,0 +1,126 @@
+#include "hooks/detect/canary.h"
+
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include "runtime/base/conf.h"
+#include "runtime/base/raw_log.h"
+#include "runtime/base/sys.h"
+#include "runtime/platform/cpu_set.h"
+#include "runtime/platform/env.h"
+
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
+
+namespace cmwq::detect {
+
+void Canary::Run(int cpu) {
+  cpu_ = cpu;
+  char name[16];
+  base::RawFormat(name, sizeof(name), "wq/C%d", cpu);
+  platform::NameSelf(name);
+  // A table of our own, empty but for the standard three: nothing of the program's stays open through
+  // us, and nothing of ours is closed or counted with the program's.
+  base::Sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_UNSHARE);
+  struct sched_param param = {};
+  const bool bound = platform::CpuSet::Of(cpu).StoreAffinity(0) == 0;
+  const bool idle = base::Sys(SYS_sched_setscheduler, 0, SCHED_IDLE, &param) == 0;
+  tick_mode_ = !bound || !idle;
+  if (tick_mode_) {
+    base::RawLog(base::LogLevel::kInfo,
+                 "CPU %d: %s refused; unannounced blocks are found by a %ld ms tick", cpu,
+                 bound ? "SCHED_IDLE" : "affinity", static_cast<long>(base::g_conf.tick_ms));
+    base::Sys(SYS_prctl, PR_SET_TIMERSLACK, 1);
+  }
+  int quiet = 0;
+  for (;;) {
+    if (!Wanted()) {
+      if (++quiet >= kLinger || tick_mode_) {
+        Sleep();
+        quiet = 0;
+        continue;
+      }
+    } else {
+      quiet = 0;
+      for (auto& slot : watched_) {
+        pool::Watched* const w = slot.load(std::memory_order_acquire);  // pairs with Watch
+        if (w != nullptr && w->WantsWatch()) LookOnce(w);
+      }
+    }
+    Pause();
+  }
+}
+
+bool Canary::Wanted() const {
+  for (const auto& slot : watched_) {
+    const pool::Watched* const w = slot.load(std::memory_order_acquire);
+    if (w != nullptr && w->WantsWatch()) return true;
+  }
+  return false;
+}
+
+// One look at one set. A sleeper that moved on meanwhile makes Presume fail, and nothing is done.
+void Canary::LookOnce(pool::Watched* watched) {
+  pool::Suspect suspects[kMaxSuspects];
+  const int n = watched->ListSuspects(suspects, kMaxSuspects);
+  if (n == 0) {
+    // Nobody counts as running: somebody was woken and is on its way, or a wake-up met a stale hint.
+    watched->Nudge();
+    return;
+  }
+  for (int i = 0; i < n; ++i) {
+    if (reader_.Read(suspects[i].tid) != TaskState::kAsleep) {
+      alarms_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    if (watched->Presume(suspects[i])) found_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void Canary::Pause() {
+  if (!tick_mode_) {
+    base::SchedYield();
+    return;
+  }
+  const struct timespec ts = base::ToTimespec(base::g_conf.tick_ms * base::kNsPerMs);
+  base::Sys(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, nullptr);
+}
+
+void Canary::Sleep() {
+  // seq_cst: pairs with the load in Arm. Either the queuer sees kDormant and wakes us, or we see what
+  // it queued.
+  state_.store(kDormant, std::memory_order_seq_cst);
+  if (!Wanted()) {
+    while (state_.load(std::memory_order_relaxed) == kDormant) {
+      base::FutexWait(&state_, kDormant);
+    }
+  }
+  state_.store(kWatching, std::memory_order_relaxed);
+}
+
+void Canary::WakeUp() {
+  int32_t expected = kDormant;
+  if (state_.compare_exchange_strong(expected, kWatching, std::memory_order_relaxed)) {
+    base::FutexWake(&state_, 1);
+  }
+}
+
+bool Canary::Watch(pool::Watched* watched) {
+  for (auto& slot : watched_) {
+    pool::Watched* expected = nullptr;
+    // Release pairs with the loads in Run.
+    if (slot.compare_exchange_strong(expected, watched, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+void Canary::Reset() {
+  state_.store(kDormant, std::memory_order_relaxed);
+  for (auto& slot : watched_) slot.store(nullptr, std::memory_order_relaxed);
+  found_.store(0, std::memory_order_relaxed);
+  alarms_.store(0, std::memory_order_relaxed);
+  reader_ = TaskStateReader();  // the parent's descriptors were in the canary's own table
+}
+
+}  // namespace cmwq::detect

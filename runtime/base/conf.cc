@@ -1,0 +1,158 @@
+#include "runtime/base/conf.h"
+
+#include <fcntl.h>
+
+#include <cstring>
+
+#include "runtime/base/raw_log.h"
+#include "runtime/base/sys.h"
+
+namespace cmwq::base {
+
+constinit Conf g_conf;
+
+const ConfKey kConfKeys[] = {
+    {"canary", &Conf::canary, 0, 1, "watch for blocks that nobody announced (0: tick only)"},
+    {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
+    {"gate_fair_ms", &Conf::gate_fair_ms, 0, 60'000, "ready requests older than this go first"},
+    {"gate_limit", &Conf::gate_limit, 1, 1024, "requests that may run per CPU"},
+    {"gate_pin", &Conf::gate_pin, 0, 1, "pin threads of the server to their pool's CPU"},
+    {"gate_wait_ms", &Conf::gate_wait_ms, 1, 10'000, "longest time a request is held"},
+    {"idle_ratio", &Conf::idle_ratio, 1, 1024, "one idle worker is kept per this many busy ones"},
+    {"idle_timeout_ms", &Conf::idle_timeout_ms, 1, 86'400'000, "age at which an idle worker may go"},
+    {"io_uring", &Conf::io_uring, 0, 1, "io wrappers use a ring (0: plain calls)"},
+    {"log", &Conf::log, 0, 7, "syslog level of messages"},
+    {"max_workers", &Conf::max_workers, 2, 4096, "workers per pool"},
+    {"mayday_initial_ms", &Conf::mayday_initial_ms, 1, 60'000, "first call for the rescuer"},
+    {"mayday_interval_ms", &Conf::mayday_interval_ms, 1, 60'000, "further calls for the rescuer"},
+    {"tick_ms", &Conf::tick_ms, 1, 1000, "period of the manager's tick while work waits"},
+    {"worker_stack_kb", &Conf::worker_stack_kb, 0, 1'048'576, "stack of a worker (0: default)"},
+};
+const int kConfKeyCount = sizeof(kConfKeys) / sizeof(kConfKeys[0]);
+
+namespace {
+
+constexpr size_t kMaxToken = 127;
+
+bool ParseNumber(const char* text, int64_t* value) {
+  int64_t v = 0;
+  if (*text == '\0') return false;
+  for (; *text != '\0'; ++text) {
+    if (*text < '0' || *text > '9' || v > (INT64_MAX - 9) / 10) return false;
+    v = v * 10 + (*text - '0');
+  }
+  *value = v;
+  return true;
+}
+
+// Edit distance, small words only: for the did-you-mean.
+int Distance(const char* a, const char* b) {
+  constexpr int kMax = 32;
+  const int n = static_cast<int>(strnlen(a, kMax)), m = static_cast<int>(strnlen(b, kMax));
+  int row[kMax + 1];
+  for (int j = 0; j <= m; ++j) row[j] = j;
+  for (int i = 1; i <= n; ++i) {
+    int diagonal = row[0];
+    row[0] = i;
+    for (int j = 1; j <= m; ++j) {
+      const int substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      int best = row[j] + 1;
+      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+      row[j] = substitute < best ? substitute : best;
+    }
+  }
+  return row[m];
+}
+
+void ReportUnknown(const char* key) {
+  const char* nearest = nullptr;
+  int best = 4;
+  for (int i = 0; i < kConfKeyCount; ++i) {
+    const int d = Distance(key, kConfKeys[i].name);
+    if (d < best) best = d, nearest = kConfKeys[i].name;
+  }
+  if (nearest != nullptr) {
+    RawLog(LogLevel::kWarn, "CMWQ_CONF: unknown key '%s' ignored; did you mean '%s'?", key, nearest);
+  } else {
+    RawLog(LogLevel::kWarn, "CMWQ_CONF: unknown key '%s' ignored", key);
+  }
+}
+
+void ParsePair(char* pair, Conf* conf) {
+  char* eq = strchr(pair, '=');
+  if (eq == nullptr) {
+    RawLog(LogLevel::kWarn, "CMWQ_CONF: '%s' ignored; write key=value", pair);
+    return;
+  }
+  char* key_end = eq;
+  while (key_end > pair && key_end[-1] == ' ') --key_end;
+  *key_end = '\0';
+  const char* value = eq + 1;
+  while (*value == ' ') ++value;
+  for (int i = 0; i < kConfKeyCount; ++i) {
+    const ConfKey& k = kConfKeys[i];
+    if (strcmp(k.name, pair) != 0) continue;
+    int64_t number;
+    if (!ParseNumber(value, &number) || number < k.min || number > k.max) {
+      RawLog(LogLevel::kWarn, "CMWQ_CONF: %s=%s ignored; a whole number from %ld to %ld is needed",
+             pair, value, static_cast<long>(k.min), static_cast<long>(k.max));
+      return;
+    }
+    conf->*k.field = number;
+    return;
+  }
+  ReportUnknown(pair);
+}
+
+void ParseText(const char* text, char separator, Conf* conf, int depth);
+
+void ParseFile(const char* path, Conf* conf, int depth) {
+  if (depth > 0) {
+    RawLog(LogLevel::kWarn, "CMWQ_CONF: @%s ignored; a file may not name another", path);
+    return;
+  }
+  const long fd = Sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  char text[8192];
+  const long n = fd < 0 ? fd : Sys(SYS_read, fd, text, sizeof(text) - 1);
+  if (fd >= 0) SysClose(static_cast<int>(fd));
+  if (n < 0) {
+    RawLog(LogLevel::kWarn, "CMWQ_CONF: cannot read %s (errno %ld); defaults are used", path, -n);
+    return;
+  }
+  text[n] = '\0';
+  ParseText(text, '\n', conf, depth + 1);
+}
+
+void ParseText(const char* text, char separator, Conf* conf, int depth) {
+  while (*text != '\0') {
+    const char* end = strchr(text, separator);
+    size_t length = end != nullptr ? static_cast<size_t>(end - text) : strlen(text);
+    char token[kMaxToken + 1];
+    const char* start = text;
+    text += length + (end != nullptr ? 1 : 0);
+    while (length > 0 && (*start == ' ' || *start == '\t')) ++start, --length;
+    while (length > 0 && (start[length - 1] == ' ' || start[length - 1] == '\r')) --length;
+    if (length == 0 || *start == '#') continue;
+    if (length > kMaxToken) {
+      RawLog(LogLevel::kWarn, "CMWQ_CONF: an entry of %zu bytes was ignored", length);
+      continue;
+    }
+    memcpy(token, start, length);
+    token[length] = '\0';
+    if (token[0] == '@') {
+      ParseFile(token + 1, conf, depth);
+    } else {
+      ParsePair(token, conf);
+    }
+  }
+}
+
+}  // namespace
+
+void ParseConf(const char* text, Conf* conf) {
+  if (text != nullptr) ParseText(text, ',', conf, 0);
+  SetLogLevel(static_cast<LogLevel>(conf->log));
+}
+
+}  // namespace cmwq::base

@@ -1,0 +1,51 @@
+// Settings: built-in defaults, then CMWQ_CONF=key=value,… or @file.
+//
+// Read once, at the start of the runtime or the preload; plain reads afterwards.
+
+#ifndef CMWQ_RUNTIME_BASE_CONF_H_
+#define CMWQ_RUNTIME_BASE_CONF_H_
+
+#include <cstdint>
+
+namespace cmwq::base {
+
+struct Conf {
+  // Engine.
+  int64_t idle_timeout_ms = 300'000;   // kernel IDLE_WORKER_TIMEOUT
+  int64_t idle_ratio = 4;              // kernel MAX_IDLE_WORKERS_RATIO
+  int64_t mayday_initial_ms = 10;      // kernel MAYDAY_INITIAL_TIMEOUT
+  int64_t mayday_interval_ms = 100;    // kernel MAYDAY_INTERVAL
+  int64_t create_cooldown_ms = 1000;   // kernel CREATE_COOLDOWN
+  int64_t max_workers = 1024;          // per pool; beyond it items wait, as when creation fails
+  int64_t worker_stack_kb = 0;         // 0: the process's default
+  int64_t canary = 1;                  // SCHED_IDLE canary; 0: the tick alone
+  int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
+  // Preload.
+  int64_t gate_limit = 1;              // requests that may run per CPU
+  int64_t gate_pin = 1;                // pin adopted threads to their pool's CPU
+  int64_t gate_wait_ms = 10;           // longest time a request is held
+  int64_t gate_fair_ms = 20;           // a ready request older than this goes first (LIFO otherwise)
+  int64_t tick_ms = 10;                // manager's tick while something waits
+  int64_t log = 4;                     // syslog level; 4 = warnings
+};
+
+struct ConfKey {
+  const char* name;
+  int64_t Conf::*field;
+  int64_t min;
+  int64_t max;
+  const char* help;
+};
+extern const ConfKey kConfKeys[];
+extern const int kConfKeyCount;
+
+// The process's settings.
+extern constinit Conf g_conf;
+
+// Parses "key=value,key=value,@file" into `conf`. Unknown keys and bad values are reported in one line
+// each and skipped: a setting never kills the host. Allocates nothing.
+void ParseConf(const char* text, Conf* conf);
+
+}  // namespace cmwq::base
+
+#endif  // CMWQ_RUNTIME_BASE_CONF_H_

@@ -1,0 +1,7 @@
+#include "runtime/base/test_point.h"
+
+#if defined(CMWQ_TEST_POINTS)
+namespace cmwq::base {
+void (*g_test_point)(const char* name) = nullptr;
+}  // namespace cmwq::base
+#endif

@@ -1,0 +1,287 @@
+// The C interface: argument checks, then the engine.
+
+#include <cmwq/cmwq.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/core/runtime.h"
+#include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/work_word.h"
+
+namespace {
+
+using cmwq::core::Runtime;
+using cmwq::wq::Word;
+using cmwq::wq::WordOf;
+using cmwq::wq::Workqueue;
+
+static_assert(sizeof(struct cmwq_work) <= 64);
+static_assert(sizeof(struct cmwq_delayed_work) <= 128);
+
+constexpr unsigned kKnownFlags = CMWQ_UNBOUND | CMWQ_FREEZABLE | CMWQ_MEM_RECLAIM | CMWQ_HIGHPRI |
+                                 CMWQ_CPU_INTENSIVE | CMWQ_SYSFS;
+
+Workqueue* Impl(struct cmwq_workqueue* wq) { return reinterpret_cast<Workqueue*>(wq); }
+
+bool Misuse(const char* function, const char* what) {
+  cmwq::base::RawLog(cmwq::base::LogLevel::kError, "%s: %s; ignored", function, what);
+  return false;
+}
+
+// An item that was never initialised has no function.
+bool Usable(const char* function, const struct cmwq_work* work) {
+  if (work == nullptr) return Misuse(function, "null work");
+  if (work->fn_ == nullptr) return Misuse(function, "the work was not initialised");
+  return true;
+}
+
+struct cmwq_workqueue* Alloc(const char* name, unsigned flags, int max_active, bool ordered) {
+  if (name == nullptr || (flags & ~kKnownFlags) != 0 || max_active < 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  Runtime& r = Runtime::Get();
+  int err = r.Start();
+  Workqueue* wq = nullptr;
+  if (err == 0) {
+    wq = cmwq::wq::CreateWorkqueue(name, ordered ? flags | CMWQ_UNBOUND : flags, max_active, ordered,
+                                   r.pools(), r.env(), &err);
+  }
+  if (wq == nullptr) {
+    errno = err;
+    return nullptr;
+  }
+  r.AddQueue(wq);
+  return reinterpret_cast<struct cmwq_workqueue*>(wq);
+}
+
+bool FromOwnItem(const Workqueue* wq) {
+  const cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
+  return w != nullptr && w->current_pwq != nullptr &&
+         static_cast<cmwq::wq::Pwq*>(w->current_pwq)->wq == wq;
+}
+
+bool QueueOn(const char* function, int cpu, struct cmwq_workqueue* wq, struct cmwq_work* work) {
+  if (wq == nullptr) return Misuse(function, "null workqueue");
+  if (!Usable(function, work)) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::QueueWork(Impl(wq), r.PickCpu(cpu), work);
+}
+
+}  // namespace
+
+extern "C" {
+
+int cmwq_version(void) {
+  return CMWQ_VERSION_MAJOR * 10000 + CMWQ_VERSION_MINOR * 100 + CMWQ_VERSION_PATCH;
+}
+
+struct cmwq_workqueue* cmwq_alloc_workqueue(const char* name, unsigned flags, int max_active) {
+  return Alloc(name, flags, max_active, false);
+}
+
+struct cmwq_workqueue* cmwq_alloc_ordered_workqueue(const char* name, unsigned flags) {
+  return Alloc(name, flags, 1, true);
+}
+
+void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
+  if (handle == nullptr) return;
+  Workqueue* const wq = Impl(handle);
+  if (FromOwnItem(wq)) {
+    Misuse("cmwq_destroy_workqueue", "called from an item of the same queue");
+    return;
+  }
+  wq->state.store(cmwq::wq::WqState::kDestroying, std::memory_order_seq_cst);
+  cmwq::wq::DrainWorkqueue(wq);
+  if (wq->rescuer != nullptr) wq->rescuer->Stop();
+  Runtime::Get().RemoveQueue(wq);
+  if (!cmwq::wq::WorkqueueEmpty(wq)) {
+    // Somebody queued during the destruction: leaking is safe, freeing is not.
+    cmwq::base::RawLog(cmwq::base::LogLevel::kError,
+                       "queue %s is busy after its destruction; its memory is leaked", wq->name);
+    wq->state.store(cmwq::wq::WqState::kDead, std::memory_order_seq_cst);
+    return;
+  }
+  cmwq::wq::FreeWorkqueue(wq);
+}
+
+void cmwq_flush_workqueue(struct cmwq_workqueue* wq) {
+  if (wq == nullptr) {
+    Misuse("cmwq_flush_workqueue", "null workqueue");
+    return;
+  }
+  cmwq::wq::FlushWorkqueue(Impl(wq));
+}
+
+void cmwq_drain_workqueue(struct cmwq_workqueue* wq) {
+  if (wq == nullptr) {
+    Misuse("cmwq_drain_workqueue", "null workqueue");
+    return;
+  }
+  cmwq::wq::DrainWorkqueue(Impl(wq));
+}
+
+int cmwq_workqueue_set_max_active(struct cmwq_workqueue* handle, int max_active) {
+  Workqueue* const wq = Impl(handle);
+  if (wq == nullptr || max_active < 0 || wq->ordered) {
+    errno = EINVAL;
+    return -1;
+  }
+  cmwq::sync::MutexLock hold(wq->mutex);
+  wq->saved_max_active = cmwq::wq::ClampMaxActive(max_active);
+  cmwq::wq::ApplyMaxActive(wq);
+  return 0;
+}
+
+void cmwq_work_init(struct cmwq_work* work, cmwq_work_fn fn) {
+  if (work == nullptr || fn == nullptr) {
+    Misuse("cmwq_work_init", "null argument");
+    return;
+  }
+  memset(work, 0, sizeof(*work));
+  work->word_ = Word::kIdle;
+  work->entry_.next = work->entry_.prev = &work->entry_;
+  work->fn_ = fn;
+}
+
+bool cmwq_queue_work(struct cmwq_workqueue* wq, struct cmwq_work* work) {
+  return QueueOn("cmwq_queue_work", CMWQ_CPU_ANY, wq, work);
+}
+
+bool cmwq_queue_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_work* work) {
+  Runtime& r = Runtime::Get();
+  if (cpu != CMWQ_CPU_ANY && wq != nullptr && !r.pools()->cpus.Has(cpu)) {
+    CMWQ_WARN_ONCE("cmwq_queue_work_on: CPU %d is not usable here; another one is taken", cpu);
+    cpu = CMWQ_CPU_ANY;
+  }
+  return QueueOn("cmwq_queue_work_on", cpu, wq, work);
+}
+
+bool cmwq_flush_work(struct cmwq_work* work) {
+  if (!Usable("cmwq_flush_work", work) || !Runtime::Get().started()) return false;
+  return cmwq::wq::FlushWork(work, Runtime::Get().pools());
+}
+
+bool cmwq_cancel_work(struct cmwq_work* work) {
+  if (!Usable("cmwq_cancel_work", work) || !Runtime::Get().started()) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::CancelWork(work, r.pools(), r.events());
+}
+
+bool cmwq_disable_work(struct cmwq_work* work) {
+  if (!Usable("cmwq_disable_work", work)) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::DisableWork(work, r.pools(), r.events(), false);
+}
+
+bool cmwq_disable_work_sync(struct cmwq_work* work) {
+  if (!Usable("cmwq_disable_work_sync", work)) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::DisableWork(work, r.pools(), r.events(), true);
+}
+
+bool cmwq_enable_work(struct cmwq_work* work) {
+  return Usable("cmwq_enable_work", work) && cmwq::wq::EnableWork(work);
+}
+
+// Kernel: cancel_work_sync is disable, cancel, wait, enable.
+bool cmwq_cancel_work_sync(struct cmwq_work* work) {
+  if (!Usable("cmwq_cancel_work_sync", work) || !Runtime::Get().started()) return false;
+  Runtime& r = Runtime::Get();
+  const bool pending = cmwq::wq::DisableWork(work, r.pools(), r.events(), true);
+  cmwq::wq::EnableWork(work);
+  return pending;
+}
+
+unsigned cmwq_work_busy(const struct cmwq_work* work) {
+  if (work == nullptr) return 0;
+  const uint64_t word = WordOf(work).load(std::memory_order_acquire);
+  unsigned busy = (word & Word::kPending) != 0 ? CMWQ_WORK_PENDING : 0;
+  if (Word::Pool(word) != Word::kNoPool) {
+    cmwq::pool::WorkerPool* const pool = Runtime::Get().pools()->by_id[Word::Pool(word)];
+    cmwq::sync::MutexLock hold(pool->lock);
+    if (pool->FindExecuting(work, work->fn_) != nullptr) busy |= CMWQ_WORK_RUNNING;
+  }
+  return busy;
+}
+
+struct cmwq_work* cmwq_current_work(void) {
+  const cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
+  return w != nullptr ? w->current_work : nullptr;
+}
+
+void cmwq_delayed_work_init(struct cmwq_delayed_work* d, cmwq_work_fn fn) {
+  if (d == nullptr || fn == nullptr) {
+    Misuse("cmwq_delayed_work_init", "null argument");
+    return;
+  }
+  memset(d, 0, sizeof(*d));
+  cmwq_work_init(&d->work, fn);
+}
+
+bool cmwq_queue_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
+                             uint64_t delay_ns) {
+  if (wq == nullptr) return Misuse("cmwq_queue_delayed_work", "null workqueue");
+  if (!Usable("cmwq_queue_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::QueueDelayed(Impl(wq), d, delay_ns, r.events(), r.env());
+}
+
+bool cmwq_mod_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
+                           uint64_t delay_ns) {
+  if (wq == nullptr) return Misuse("cmwq_mod_delayed_work", "null workqueue");
+  if (!Usable("cmwq_mod_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  Runtime& r = Runtime::Get();
+  return cmwq::wq::ModDelayed(Impl(wq), d, delay_ns, r.pools(), r.events(), r.env());
+}
+
+bool cmwq_cancel_delayed_work(struct cmwq_delayed_work* d) {
+  return cmwq_cancel_work(d != nullptr ? &d->work : nullptr);
+}
+
+bool cmwq_cancel_delayed_work_sync(struct cmwq_delayed_work* d) {
+  return cmwq_cancel_work_sync(d != nullptr ? &d->work : nullptr);
+}
+
+bool cmwq_flush_delayed_work(struct cmwq_delayed_work* d) {
+  if (!Usable("cmwq_flush_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  Runtime& r = Runtime::Get();
+  if (!r.started()) return false;
+  return cmwq::wq::FlushDelayed(d, r.pools(), r.events());
+}
+
+void cmwq_freeze_workqueues_begin(void) {
+  Runtime::Get().ForEachQueue([](Workqueue* wq) {
+    if ((wq->flags & CMWQ_FREEZABLE) == 0) return;
+    cmwq::sync::MutexLock hold(wq->mutex);
+    wq->frozen = true;
+    cmwq::wq::ApplyMaxActive(wq);
+  });
+}
+
+bool cmwq_freeze_workqueues_busy(void) {
+  bool busy = false;
+  Runtime::Get().ForEachQueue([&busy](Workqueue* wq) {
+    if ((wq->flags & CMWQ_FREEZABLE) == 0) return;
+    wq->ForEachPwq([&busy](cmwq::wq::Pwq* pwq) {
+      cmwq::sync::MutexLock hold(pwq->pool->lock);
+      if (pwq->nr_active > 0) busy = true;
+    });
+  });
+  return busy;
+}
+
+void cmwq_thaw_workqueues(void) {
+  Runtime::Get().ForEachQueue([](Workqueue* wq) {
+    if ((wq->flags & CMWQ_FREEZABLE) == 0) return;
+    cmwq::sync::MutexLock hold(wq->mutex);
+    wq->frozen = false;
+    cmwq::wq::ApplyMaxActive(wq);
+  });
+}
+
+void cmwq_block_begin(void) { cmwq::pool::WorkerSleeping(); }
+void cmwq_block_end(void) { cmwq::pool::WorkerRunning(); }
+
+}  // extern "C"

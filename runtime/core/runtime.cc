@@ -1,0 +1,173 @@
+#include "runtime/core/runtime.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "runtime/base/conf.h"
+#include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/work_word.h"
+
+namespace cmwq::core {
+namespace {
+
+constexpr int kHighPriNice = -20;  // kernel HIGHPRI_NICE_LEVEL
+
+// Offered by the preload: makes its wrappers report the calling worker's waits to us.
+using PreloadWorkerFn = void (*)(void (*sleeping)(), void (*running)());
+constinit PreloadWorkerFn g_preload_worker = nullptr;
+
+void TellPreload() { g_preload_worker(&pool::WorkerSleeping, &pool::WorkerRunning); }
+
+void ReportAtExit() { Runtime::Get().Report(2); }
+
+// The item was the parent's business: here it is idle.
+void DropWork(struct cmwq_work* work) {
+  wq::WordOf(work).fetch_and(wq::Word::kLeaveMask, std::memory_order_relaxed);
+}
+
+void DropTimer(platform::Timer* t) {
+  if (t->fire != &wq::FireDelayed) return;
+  DropWork(reinterpret_cast<struct cmwq_work*>(reinterpret_cast<char*>(t) -
+                                               offsetof(struct cmwq_delayed_work, timer_)));
+}
+
+}  // namespace
+
+Runtime& Runtime::Get() {
+  alignas(Runtime) static constinit char storage[sizeof(Runtime)] = {};
+  static Runtime* const instance = new (storage) Runtime;
+  return *instance;
+}
+
+int Runtime::Start() {
+  if (started()) return 0;
+  sync::MutexLock hold(mu_);
+  return StartLocked();
+}
+
+int Runtime::StartLocked() {
+  if (started_.load(std::memory_order_relaxed)) return 0;
+  if (env_ == nullptr) {
+    env_ = platform::SystemEnv();
+    base::ParseConf(secure_getenv("CMWQ_CONF"), &base::g_conf);
+    events_ = new (std::nothrow) platform::EventThread(env_);
+    if (events_ == nullptr) return ENOMEM;
+    MakePools();
+    pool::g_before_live = [] { Get().Revive(); };
+    g_preload_worker =
+        reinterpret_cast<PreloadWorkerFn>(dlsym(RTLD_DEFAULT, "cmwq_preload_library_worker"));
+    if (g_preload_worker != nullptr) pool::g_worker_start = &TellPreload;
+  }
+  const int err = events_->Start();
+  if (err != 0) {
+    base::RawLog(base::LogLevel::kWarn,
+                 "cannot create the event thread (errno %d); raise the limit of threads", err);
+    return err;
+  }
+  if (!handlers_) {
+    handlers_ = true;
+    pthread_atfork(&BeforeFork, &AfterForkInParent, &AfterForkInChild);
+    const char* const report = secure_getenv("CMWQ_REPORT");
+    if (report != nullptr && strcmp(report, "1") == 0) atexit(&ReportAtExit);
+  }
+  started_.store(true, std::memory_order_release);  // pairs with the load in started
+  return 0;
+}
+
+pool::WorkerPool* Runtime::MakePool(int cpu, int nice) {
+  const auto id = static_cast<uint16_t>(table_.nr_pools);
+  auto* const pool = new pool::WorkerPool({cpu, nice, id}, env_, events_, &base::g_conf);
+  table_.by_id[id] = pool;
+  ++table_.nr_pools;
+  return pool;
+}
+
+// All pools exist from the start, without threads: those come with a pool's first item.
+void Runtime::MakePools() {
+  table_.cpus = env_->AllowedCpus();
+  for (int cpu = table_.cpus.Next(0); cpu >= 0; cpu = table_.cpus.Next(cpu + 1)) {
+    table_.per_cpu[0][cpu] = MakePool(cpu, 0);
+    table_.per_cpu[1][cpu] = MakePool(cpu, kHighPriNice);
+    table_.nr_cpu_ids = cpu + 1;
+  }
+  table_.unbound[0] = MakePool(-1, 0);
+  table_.unbound[1] = MakePool(-1, kHighPriNice);
+}
+
+int Runtime::PickCpu(int cpu) {
+  if (cpu == CMWQ_CPU_ANY) cpu = env_->Cpu();
+  if (table_.cpus.Has(cpu)) return cpu;
+  // The caller runs on a CPU that was not ours at the start: the next one that was.
+  const int next = table_.cpus.Next(cpu);
+  return next >= 0 ? next : table_.cpus.Next(0);
+}
+
+void Runtime::AddQueue(wq::Workqueue* queue) {
+  sync::MutexLock hold(mu_);
+  queues_.PushBack(&queue->all_entry);
+}
+
+void Runtime::RemoveQueue(wq::Workqueue* queue) {
+  sync::MutexLock hold(mu_);
+  base::ListUnlink(&queue->all_entry);
+}
+
+// Before a pool's first thread. Only a forked child has something to do: the event thread and the
+// rescuers that its queues had in the parent.
+void Runtime::Revive() {
+  sync::MutexLock hold(mu_);
+  if (!revive_) return;
+  revive_ = false;
+  if (events_->Start() != 0) {
+    base::RawLog(base::LogLevel::kError, "fork child: cannot create the event thread");
+  }
+  for (base::ListNode* n = queues_.front(); n != nullptr; n = queues_.next(n)) {
+    auto* const queue = base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry));
+    if (queue->rescuer != nullptr) queue->rescuer->Start();
+  }
+}
+
+// Every lock is taken in rank order, so that the child finds all structures whole. Locks of one rank
+// are taken in the order of the tables; nobody else ever holds two of them.
+void Runtime::BeforeFork() {
+  Runtime& r = Get();
+  r.mu_.Lock();
+  for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
+    base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.LockSameRank();
+  }
+  r.events_->mu.Lock();
+  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->lock.LockSameRank();
+}
+
+void Runtime::AfterForkInParent() {
+  Runtime& r = Get();
+  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->lock.Unlock();
+  r.events_->mu.Unlock();
+  for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
+    base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.Unlock();
+  }
+  r.mu_.Unlock();
+}
+
+// Single-threaded, in a process that may never use the engine again: nothing is created here.
+void Runtime::AfterForkInChild() {
+  Runtime& r = Get();
+  pool::SetCurrentWorker(nullptr);
+  sync::t_locks_held = 0;
+  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->ResetAfterFork(&DropWork);
+  r.events_->ResetAfterFork(&DropTimer);
+  for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
+    wq::ResetAfterFork(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)),
+                       &DropWork);
+  }
+  pool::ForgetDetectors();
+  r.mu_.ResetAfterFork();
+  r.revive_ = true;
+}
+
+}  // namespace cmwq::core

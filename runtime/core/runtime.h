@@ -1,0 +1,67 @@
+// Runtime: the process's one engine. Pools, event thread, list of queues, fork handling.
+//
+// Constant-initialised, started by the first queue, never destroyed: workers may run until the very end
+// of the process.
+
+#ifndef CMWQ_RUNTIME_CORE_RUNTIME_H_
+#define CMWQ_RUNTIME_CORE_RUNTIME_H_
+
+#include <atomic>
+
+#include "runtime/base/annotations.h"
+#include "runtime/platform/timer.h"
+#include "runtime/sync/mutex.h"
+#include "runtime/wq/workqueue.h"
+
+namespace cmwq::core {
+
+class Runtime {
+ public:
+  static Runtime& Get();
+
+  // Starts the engine if it is not running. 0 or errno (EAGAIN: no thread for timers).
+  int Start() CMWQ_EXCLUDES(mu_);
+  bool started() const { return started_.load(std::memory_order_acquire); }
+
+  wq::PoolTable* pools() { return &table_; }
+  platform::EventThread* events() { return events_; }
+  platform::Env* env() { return env_; }
+
+  // The usable CPU for a request of `cpu` (CMWQ_CPU_ANY: the caller's).
+  int PickCpu(int cpu);
+
+  void AddQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
+  void RemoveQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
+  template <class F>
+  void ForEachQueue(F visit) CMWQ_EXCLUDES(mu_) {
+    sync::MutexLock hold(mu_);
+    for (base::ListNode* n = queues_.front(); n != nullptr; n = queues_.next(n)) {
+      visit(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)));
+    }
+  }
+
+  // Writes the CMWQ_REPORT table to descriptor fd.
+  void Report(int fd);
+
+ private:
+  int StartLocked() CMWQ_REQUIRES(mu_);
+  void MakePools() CMWQ_REQUIRES(mu_);
+  pool::WorkerPool* MakePool(int cpu, int nice) CMWQ_REQUIRES(mu_);
+  void Revive() CMWQ_EXCLUDES(mu_);
+  static void BeforeFork() CMWQ_NO_TSA;
+  static void AfterForkInParent() CMWQ_NO_TSA;
+  static void AfterForkInChild() CMWQ_NO_TSA;
+
+  sync::Mutex mu_{sync::Rank::kRuntime};
+  std::atomic<bool> started_{false};                     // AT(Start, started)
+  bool handlers_ CMWQ_GUARDED_BY(mu_) = false;           // fork and exit handlers are registered
+  bool revive_ CMWQ_GUARDED_BY(mu_) = false;             // child of fork: threads are to be made anew
+  platform::Env* env_ = nullptr;                         // I: after Start
+  platform::EventThread* events_ = nullptr;              // I: after Start
+  wq::PoolTable table_;                                  // I: after Start
+  base::List queues_ CMWQ_GUARDED_BY(mu_);
+};
+
+}  // namespace cmwq::core
+
+#endif  // CMWQ_RUNTIME_CORE_RUNTIME_H_

@@ -1,0 +1,64 @@
+#include "runtime/platform/env.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "runtime/base/check.h"
+
+namespace cmwq::platform {
+namespace {
+
+class RealEnv final : public Env {
+ public:
+  uint64_t NowNs() override { return base::MonotonicNs(); }
+
+  void ParkUntil(sync::Parker& parker, uint64_t deadline_ns) override { parker.Park(deadline_ns); }
+
+  int CreateThread(void* (*fn)(void*), void* arg, size_t stack_bytes, pthread_t* thread) override {
+    pthread_attr_t attr;
+    int err = pthread_attr_init(&attr);
+    if (err != 0) return err;
+    if (stack_bytes != 0) pthread_attr_setstacksize(&attr, stack_bytes);
+    // The new thread inherits the mask: application handlers must not run on our threads. libc's own
+    // signals (setxid, cancellation) stay deliverable, sigfillset leaves them out.
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    err = pthread_create(thread, &attr, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    pthread_attr_destroy(&attr);
+    return err;
+  }
+
+  void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
+
+  CpuSet AllowedCpus() override {
+    CpuSet set;
+    if (set.LoadAffinity(0) < 0 || set.Count() == 0) set.Add(CurrentCpu());
+    return set;
+  }
+
+  int Cpu() override { return CurrentCpu(); }
+  int BindSelf(const CpuSet& cpus) override { return cpus.StoreAffinity(0); }
+};
+
+}  // namespace
+
+Env* SystemEnv() {
+  static constinit RealEnv env;
+  return &env;
+}
+
+void NameSelf(const char* name) { base::Sys(SYS_prctl, PR_SET_NAME, name); }
+
+void NiceSelf(int nice) {
+  if (nice == 0) return;
+  const long err = base::Sys(SYS_setpriority, PRIO_PROCESS, 0, nice);
+  if (err < 0) {
+    CMWQ_WARN_ONCE("nice %d refused (errno %ld): high-priority workers run at normal priority; "
+                   "RLIMIT_NICE or CAP_SYS_NICE allows it", nice, -err);
+  }
+}
+
+}  // namespace cmwq::platform

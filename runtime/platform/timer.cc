@@ -1,0 +1,162 @@
+#include "runtime/platform/timer.h"
+
+#include <sys/prctl.h>
+
+#include "runtime/base/check.h"
+
+namespace cmwq::platform {
+
+// prev is the parent for a first child, the left sibling otherwise, and the node itself for the root.
+
+Timer* TimerHeap::Meld(Timer* a, Timer* b) {
+  if (a == nullptr) return b;
+  if (b == nullptr) return a;
+  if (b->deadline < a->deadline) {
+    Timer* const t = a;
+    a = b;
+    b = t;
+  }
+  b->prev = a;
+  b->next = a->child;
+  if (a->child != nullptr) a->child->prev = b;
+  a->child = b;
+  a->next = nullptr;
+  return a;
+}
+
+// Two passes: pairs from left to right, then the results from right to left.
+Timer* TimerHeap::MeldSiblings(Timer* first) {
+  Timer* pairs = nullptr;
+  while (first != nullptr) {
+    Timer* const a = first;
+    Timer* const b = a->next;
+    first = b != nullptr ? b->next : nullptr;
+    a->next = nullptr;
+    if (b != nullptr) b->next = nullptr;
+    Timer* const melded = Meld(a, b);
+    melded->next = pairs;
+    pairs = melded;
+  }
+  Timer* root = nullptr;
+  while (pairs != nullptr) {
+    Timer* const next = pairs->next;
+    pairs->next = nullptr;
+    root = Meld(root, pairs);
+    pairs = next;
+  }
+  return root;
+}
+
+void TimerHeap::Insert(Timer* t) {
+  CMWQ_ASSERT(!Armed(t));
+  t->child = t->next = nullptr;
+  root_ = Meld(root_, t);
+  root_->prev = root_;
+}
+
+void TimerHeap::Remove(Timer* t) {
+  CMWQ_ASSERT(Armed(t));
+  Timer* const children = MeldSiblings(t->child);
+  if (t == root_) {
+    root_ = children;
+  } else {
+    if (t->prev->child == t) {
+      t->prev->child = t->next;
+    } else {
+      t->prev->next = t->next;
+    }
+    if (t->next != nullptr) t->next->prev = t->prev;
+    root_ = Meld(root_, children);
+  }
+  if (root_ != nullptr) root_->prev = root_;
+  t->child = t->next = t->prev = nullptr;
+}
+
+int EventThread::Start() {
+  const int err = env_->CreateThread(&Main, this, 0, &thread_);
+  started_ = err == 0;
+  return err;
+}
+
+void EventThread::Stop() {
+  if (!started_) return;
+  {
+    sync::MutexLock lock(mu);
+    stop_ = true;
+  }
+  Poke();
+  env_->JoinThread(thread_);
+  started_ = false;
+}
+
+// Context: any thread that may take kTimer. Locks: mu held.
+void EventThread::ArmLocked(Timer* t, uint64_t deadline_ns) {
+  t->deadline = deadline_ns;
+  heap_.Insert(t);
+  // The thread looks at the heap under mu before it sleeps; it needs a wake-up only if it sleeps past
+  // the new deadline.
+  if (deadline_ns < sleeping_until_) Poke();
+}
+
+bool EventThread::DisarmLocked(Timer* t) {
+  if (!TimerHeap::Armed(t)) return false;
+  heap_.Remove(t);
+  return true;
+}
+
+uint64_t EventThread::RunDue(uint64_t now) {
+  sync::MutexLock lock(mu);
+  for (;;) {
+    Timer* const t = heap_.first();
+    if (t == nullptr) return base::kNever;
+    if (t->deadline > now) return t->deadline;
+    heap_.Remove(t);
+    t->fire(t);  // may drop and retake mu: everything is re-read
+  }
+}
+
+void* EventThread::Main(void* self) {
+  NameSelf("wq/event");
+  // Delayed work is due when it is due: without this every sleep ends up to 50 us late.
+  base::Sys(SYS_prctl, PR_SET_TIMERSLACK, 1);
+  static_cast<EventThread*>(self)->Loop();
+  return nullptr;
+}
+
+void EventThread::Loop() {
+  for (;;) {
+    RunDue(env_->NowNs());
+    uint64_t deadline;
+    {
+      sync::MutexLock lock(mu);
+      if (stop_) return;
+      const Timer* const t = heap_.first();
+      deadline = t != nullptr ? t->deadline : base::kNever;
+      sleeping_until_ = deadline;
+    }
+    WaitPoint* const at = wait_point_.load(std::memory_order_acquire);  // pairs with SetWaitPoint
+    if (at != nullptr) {
+      at->Wait(deadline);
+    } else {
+      env_->ParkUntil(parker_, deadline);
+    }
+    sync::MutexLock lock(mu);
+    sleeping_until_ = 0;
+  }
+}
+
+// Context: child of fork, single-threaded. The parent's timers are not ours.
+void EventThread::ResetAfterFork(void (*drop)(Timer* t)) {
+  mu.ResetAfterFork();
+  while (Timer* const t = heap_.first()) {
+    heap_.Remove(t);
+    drop(t);
+  }
+  sleeping_until_ = 0;
+  stop_ = false;
+  started_ = false;
+  wait_point_.store(nullptr, std::memory_order_relaxed);
+  parker_.Reset();
+}
+
+}  // namespace cmwq::platform

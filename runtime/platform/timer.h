@@ -1,0 +1,115 @@
+// The event thread and its timers: delayed work, mayday, idle culling.
+//
+// Timers live in a pairing heap whose nodes are the callers' (struct cmwq_timer): arming is O(1)
+// however many are pending, nothing is allocated. The thread sleeps without a time-out while no timer
+// is armed, so an idle process makes no wake-ups.
+//
+// Locks: the heap has rank kTimer, and timers fire under it, so that "armed" and "handed on" have
+// nothing in between and a canceller never has to spin. A function may take kPool and below; one that
+// must block drops the lock and retakes it, and its timer is idle meanwhile.
+
+#ifndef CMWQ_RUNTIME_PLATFORM_TIMER_H_
+#define CMWQ_RUNTIME_PLATFORM_TIMER_H_
+
+#include <cmwq/cmwq.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/base/annotations.h"
+#include "runtime/platform/env.h"
+#include "runtime/sync/mutex.h"
+
+namespace cmwq::platform {
+
+using Timer = struct cmwq_timer;
+
+// Pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986). Not thread-safe.
+class TimerHeap {
+ public:
+  static bool Armed(const Timer* t) { return t->prev != nullptr; }
+  Timer* first() const { return root_; }
+  void Insert(Timer* t);
+  void Remove(Timer* t);
+
+ private:
+  static Timer* Meld(Timer* a, Timer* b);
+  static Timer* MeldSiblings(Timer* first);
+  Timer* root_ = nullptr;  // prev of the root points at itself: that marks it armed
+};
+
+// Where the event thread sleeps. Its own parker unless something better is plugged in: a ring whose
+// completions it has to look after anyway.
+class WaitPoint {
+ public:
+  // Returns at the deadline (kNever: none), after Wake, or earlier. Context: event thread only.
+  virtual void Wait(uint64_t deadline_ns) = 0;
+  // Makes the present or next Wait return. Context: any; may be called under kTimer.
+  virtual void Wake() = 0;
+
+ protected:
+  ~WaitPoint() = default;
+};
+
+class EventThread {
+ public:
+  explicit EventThread(Env* env) : env_(env) {}
+
+  // Starts the thread. 0 or errno. Once.
+  int Start();
+  // Never called in the product (the runtime lives as long as the process); tests stop it.
+  void Stop() CMWQ_EXCLUDES(mu);
+
+  // Arms an idle timer.
+  void Arm(Timer* t, uint64_t deadline_ns) CMWQ_EXCLUDES(mu) {
+    sync::MutexLock lock(mu);
+    ArmLocked(t, deadline_ns);
+  }
+  void ArmLocked(Timer* t, uint64_t deadline_ns) CMWQ_REQUIRES(mu);
+  // True: it was armed and will not fire. False: it was idle.
+  bool Disarm(Timer* t) CMWQ_EXCLUDES(mu) {
+    sync::MutexLock lock(mu);
+    return DisarmLocked(t);
+  }
+  bool DisarmLocked(Timer* t) CMWQ_REQUIRES(mu);
+
+  // Fires everything due at `now` in the calling thread; returns the next deadline (kNever: none).
+  // The thread's own loop, and the way tests with a fake clock run timers.
+  uint64_t RunDue(uint64_t now) CMWQ_EXCLUDES(mu);
+
+  // Lets the thread look at its timers again. Context: any.
+  void Poke() {
+    parker_.Unpark();
+    // Acquire pairs with the release in SetWaitPoint. A thread that has not seen the new wait point
+    // yet is still at the parker.
+    WaitPoint* const at = wait_point_.load(std::memory_order_acquire);
+    if (at != nullptr) at->Wake();
+  }
+  // From its next sleep on the thread waits there. Never freed. Null: back to the parker.
+  void SetWaitPoint(WaitPoint* at) {
+    wait_point_.store(at, std::memory_order_release);
+    parker_.Unpark();
+  }
+  // Child of fork: the thread is gone. Calls drop for each timer that was armed.
+  void ResetAfterFork(void (*drop)(Timer* t)) CMWQ_NO_TSA;
+  bool started() const { return started_; }
+
+  sync::Mutex mu{sync::Rank::kTimer};
+
+ private:
+  static void* Main(void* self);
+  void Loop();
+
+  Env* const env_;                                       // I
+  TimerHeap heap_ CMWQ_GUARDED_BY(mu);
+  uint64_t sleeping_until_ CMWQ_GUARDED_BY(mu) = 0;      // 0: awake
+  bool stop_ CMWQ_GUARDED_BY(mu) = false;
+  bool started_ = false;                                 // I: after Start
+  pthread_t thread_{};                                   // I: after Start
+  std::atomic<WaitPoint*> wait_point_{nullptr};          // AT(SetWaitPoint, Loop)
+  sync::Parker parker_;                                  // AT(Loop, ArmLocked)
+};
+
+}  // namespace cmwq::platform
+
+#endif  // CMWQ_RUNTIME_PLATFORM_TIMER_H_

@@ -1,0 +1,189 @@
+// The manager role: keeping one worker idle, calling for help when none can be made, letting go of
+// those that were idle for long.
+//
+// The role belongs to the pool (managing_): one worker has it, or, after a failed creation, the event
+// thread (manager_ is null then). The manager drops the lock to create, so that everybody else goes on;
+// whoever finds no idle worker and a manager at work may start.
+
+#include <cerrno>
+
+#include "runtime/base/test_point.h"
+#include "runtime/pool/pool.h"
+#include "runtime/pool/pwq_base.h"
+#include "runtime/pool/rescuer.h"
+
+namespace cmwq::pool {
+
+// A free slot with its worker object, or null at the cap or without memory.
+Worker* WorkerPool::TakeSlot() {
+  {
+    sync::MutexLock hold(lock);
+    if (base::ListNode* const node = free_slots_.PopFront()) {
+      return base::ListOwner<Worker>(node, offsetof(Worker, entry));
+    }
+  }
+  // Only the manager, GoLive and the retry timer create, one at a time: the mark is ours to raise.
+  const int slot = slots_used_.load(std::memory_order_relaxed);
+  if (slot >= conf_->max_workers) return nullptr;
+  Worker* const w = new (std::nothrow) Worker;
+  if (w == nullptr) return nullptr;
+  w->slot = slot;
+  w->pool = this;
+  w->word = &words_[slot];
+  slots_[slot].store(w, std::memory_order_release);           // pairs with ListSuspects
+  slots_used_.store(slot + 1, std::memory_order_release);     // pairs with ListSuspects
+  return w;
+}
+
+void WorkerPool::ReportCreateFailure(int err) {
+  if (err == EAGAIN) {
+    CMWQ_WARN_ONCE("cannot create a worker (EAGAIN: limit of threads reached; see ulimit -u, "
+                   "pids.max): pending work waits, trying again every %ld ms",
+                   static_cast<long>(conf_->create_cooldown_ms));
+  } else if (err == ENFILE) {
+    CMWQ_WARN_ONCE("pool of CPU %d has max_workers=%ld workers: more work waits for them",
+                   attrs_.cpu, static_cast<long>(conf_->max_workers));
+  } else {
+    CMWQ_WARN_ONCE("cannot create a worker (errno %d): trying again every %ld ms", err,
+                   static_cast<long>(conf_->create_cooldown_ms));
+  }
+}
+
+// Context: manager, GoLive, event thread; never two at once per pool. Locks: none held.
+bool WorkerPool::CreateWorker() {
+  CMWQ_TEST_POINT("manager.create");
+  Worker* const w = TakeSlot();
+  int err = w != nullptr ? 0 : ENFILE;
+  if (err == 0) {
+    w->word->Reset(WorkerFlag::kPrep | (bound() ? 0 : WorkerFlag::kUnbound));
+    w->parker.Reset();
+    pthread_t thread;
+    err = env_->CreateThread(&WorkerMain, w, static_cast<size_t>(conf_->worker_stack_kb) * 1024,
+                             &thread);
+  }
+  if (err != 0) {
+    ReportCreateFailure(err);
+    sync::MutexLock hold(lock);
+    ++stats_.create_failures;
+    next_create_ns_ = env_->NowNs() + conf_->create_cooldown_ms * base::kNsPerMs;
+    if (w != nullptr) free_slots_.PushFront(&w->entry);
+    return false;
+  }
+  {
+    sync::MutexLock hold(lock);
+    ++stats_.created;
+    ++nr_workers_;
+    if (static_cast<uint64_t>(nr_workers_) > stats_.peak_workers) stats_.peak_workers = nr_workers_;
+    EnterIdle(w);
+  }
+  // Let it look once: work may have come while it was being made.
+  Wake(w);
+  return true;
+}
+
+// Takes the role if nobody has it and makes one worker (kernel: manage_workers). When that fails the
+// role passes to the event thread, which calls for help and tries again; the caller may then start with
+// the workers that there are: a pool that cannot grow degrades to a fixed one instead of standing still.
+// Context: worker in PREP. Locks: drops and retakes `lock`. Returns false only if somebody else
+// manages: the caller may then start. After true the caller must ask every predicate again.
+bool WorkerPool::ManageWorkers(Worker* w) {
+  if (managing_) return false;
+  managing_ = true;
+  manager_ = w;
+  const bool cooling = env_->NowNs() < next_create_ns_;
+  lock.Unlock();
+  // The mayday timer runs beside the attempt, because the attempt itself may take long.
+  ArmManageTimer();
+  const bool created = !cooling && CreateWorker();
+  if (created) events_->Disarm(&manage_timer_.timer);
+  lock.Lock();
+  manager_ = nullptr;
+  managing_ = !created;
+  return true;
+}
+
+void WorkerPool::ArmManageTimer() {
+  sync::MutexLock hold(events_->mu);
+  if (platform::TimerHeap::Armed(&manage_timer_.timer)) return;
+  events_->ArmLocked(&manage_timer_.timer,
+                     env_->NowNs() + conf_->mayday_initial_ms * base::kNsPerMs);
+}
+
+// While a creation takes long, or has failed: maydays, and further attempts once it failed.
+// Context: event thread. Locks: kTimer held on entry and exit, dropped for a creation.
+void WorkerPool::ManageFire(platform::Timer* t) {
+  WorkerPool* const pool = PoolOf(t);
+  const uint64_t now = pool->env_->NowNs();
+  pool->lock.Lock();
+  const bool ours = pool->managing_ && pool->manager_ == nullptr;
+  const bool relieved = ours && pool->nr_idle_ > 0;
+  if (relieved) pool->managing_ = false;
+  const bool attempt = ours && !relieved && now >= pool->next_create_ns_;
+  pool->lock.Unlock();
+  if (relieved) return;
+  pool->SendMaydays();
+  if (attempt) {
+    pool->events_->mu.Unlock();
+    const bool created = pool->CreateWorker();
+    if (created) {
+      pool->lock.Lock();
+      pool->managing_ = false;
+      pool->lock.Unlock();
+    }
+    pool->events_->mu.Lock();
+    if (created) return;
+  }
+  if (!platform::TimerHeap::Armed(t)) {
+    pool->events_->ArmLocked(t, now + pool->conf_->mayday_interval_ms * base::kNsPerMs);
+  }
+}
+
+// Calls the rescuer of every queue that has an item waiting here. Locks: takes kPool, kMayday.
+void WorkerPool::SendMaydays() {
+  sync::MutexLock hold(lock);
+  if (!NeedToCreateWorker(Counts())) return;
+  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
+    struct cmwq_work* const work =
+        base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+    PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
+    if (pwq->rescuer != nullptr && pwq->rescuer->Mayday(pwq)) ++stats_.maydays;
+  }
+}
+
+void WorkerPool::ArmCullIfWanted() {
+  {
+    sync::MutexLock hold(lock);
+    if (!cull_wanted_ || cull_armed_) return;
+    cull_wanted_ = false;
+    cull_armed_ = true;
+  }
+  events_->Arm(&cull_timer_.timer, env_->NowNs() + conf_->idle_timeout_ms * base::kNsPerMs);
+}
+
+// Context: event thread, kTimer held.
+void WorkerPool::CullFire(platform::Timer* t) {
+  WorkerPool* const pool = PoolOf(t);
+  const uint64_t next = pool->CullIdle();
+  if (next != base::kNever) pool->events_->ArmLocked(t, next);
+}
+
+// Lets the oldest idle workers go while there are too many and they are old enough. Returns when to
+// look again, or kNever.
+uint64_t WorkerPool::CullIdle() {
+  sync::MutexLock hold(lock);
+  const uint64_t now = env_->NowNs();
+  const uint64_t timeout = conf_->idle_timeout_ms * base::kNsPerMs;
+  while (TooManyWorkers(Counts(), static_cast<int>(conf_->idle_ratio))) {
+    Worker* const w = base::ListOwner<Worker>(idle_list_.back(), offsetof(Worker, entry));
+    if (now < w->last_active_ns + timeout) return w->last_active_ns + timeout;
+    LeaveIdle(w);
+    --nr_workers_;
+    ++stats_.destroyed;
+    w->die = true;
+    Wake(w);  // it takes the lock, sees `die`, and retires
+  }
+  cull_armed_ = false;
+  return base::kNever;
+}
+
+}  // namespace cmwq::pool

@@ -1,0 +1,230 @@
+// WorkerPool: worklist, counts, wake-ups, and the view that detectors have of it.
+
+#include "runtime/pool/pool.h"
+
+#include <sys/mman.h>
+
+#include "runtime/base/test_point.h"
+#include "runtime/pool/pwq_base.h"
+
+namespace cmwq::pool {
+namespace {
+
+// Zero pages, touched when used: an array for thousands of workers costs nothing until they exist.
+void* ZeroPages(size_t bytes) {
+  const long p = base::Sys(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CMWQ_CHECK_OP(p, >, 0);
+  return reinterpret_cast<void*>(p);
+}
+
+struct cmwq_work* WorkOf(base::ListNode* node) {
+  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+}
+
+}  // namespace
+
+// See core: a forked child has to bring back the event thread and the rescuers before its first pool.
+constinit Callback g_before_live = nullptr;
+
+WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
+                       const base::Conf* conf)
+    : attrs_(attrs),
+      env_(env),
+      events_(events),
+      conf_(conf),
+      words_(static_cast<StateWord*>(ZeroPages(sizeof(StateWord) * conf->max_workers))),
+      slots_(static_cast<std::atomic<Worker*>*>(
+          ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
+      manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
+      cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {}
+
+void WorkerPool::GoLiveSlow() {
+  bool expected = false;
+  // acq_rel: one caller brings the pool up; the others may queue meanwhile, their items wait on the
+  // list and the first worker finds them when it looks.
+  if (!going_live_.compare_exchange_strong(expected, true, std::memory_order_acq_rel)) return;
+  if (g_before_live != nullptr) g_before_live();
+  if (bound()) {
+    // Pairs with the load in ArmDetector.
+    detector_.store(AttachDetector(attrs_.cpu, this), std::memory_order_release);
+  }
+  lock.Lock();
+  managing_ = true;
+  lock.Unlock();
+  const bool created = CreateWorker();
+  if (created) {
+    lock.Lock();
+    managing_ = false;
+    lock.Unlock();
+  } else {
+    ArmManageTimer();  // the role stays with the event thread
+  }
+  live_.store(true, std::memory_order_release);  // pairs with the load in GoLive
+}
+
+void WorkerPool::ArmDetector() {
+  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: GoLiveSlow
+  if (detector != nullptr) detector->Arm();
+}
+
+Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
+  base::ListInsertBefore(where, node);
+  WorkOf(node)->on_worker_ = nullptr;
+  if (conc_.SetPending(++nr_pending_)) return NeedWake();
+  // Somebody runs. Should it block without a word, only a detector can know.
+  ArmDetector();
+  return nullptr;
+}
+
+void WorkerPool::Remove(base::ListNode* node) {
+  base::ListUnlink(node);
+  if (WorkOf(node)->on_worker_ == nullptr) conc_.LowerPending(--nr_pending_);
+}
+
+Worker* WorkerPool::NeedWake() {
+  if (!NeedMoreWorker(Counts())) return nullptr;
+  // No idle worker: then somebody manages, and will look again before it sleeps (I4).
+  base::ListNode* const node = idle_list_.front();
+  return node != nullptr ? base::ListOwner<Worker>(node, offsetof(Worker, entry)) : nullptr;
+}
+
+void WorkerPool::Kick() {
+  Worker* wake;
+  {
+    sync::MutexLock hold(lock);
+    wake = NeedWake();
+  }
+  Wake(wake);
+}
+
+bool WorkerPool::WantsWatch() const {
+  return conc_.nr_pending() > 0 && first_idle_.load(std::memory_order_acquire) != nullptr;
+}
+
+int WorkerPool::ListSuspects(Suspect* out, int max) {
+  const int used = slots_used_.load(std::memory_order_acquire);  // pairs with the store in TakeSlot
+  int n = 0;
+  for (int i = 0; i < used && n < max; ++i) {
+    const uint32_t word = words_[i].Load();
+    if (!StateWord::Counted(word)) continue;
+    Worker* const w = slots_[i].load(std::memory_order_acquire);
+    const int tid = w != nullptr ? w->tid.load(std::memory_order_acquire) : 0;
+    if (tid != 0) out[n++] = {i, tid, word};
+  }
+  return n;
+}
+
+bool WorkerPool::Presume(const Suspect& suspect) {
+  if (!conc_.Presume(words_[suspect.slot], suspect.word)) return false;
+  nr_presumed_.fetch_add(1, std::memory_order_relaxed);
+  if (conc_.nr_running() == 0) Nudge();
+  return true;
+}
+
+// Pokes an idle worker, which takes the lock and decides. The hint may be stale; the detector asks
+// WantsWatch again and repeats.
+void WorkerPool::Nudge() {
+  Wake(first_idle_.load(std::memory_order_acquire));  // pairs with the store in PublishFirstIdle
+}
+
+int WorkerPool::Resync() {
+  sync::MutexLock hold(lock);
+  int counted = 0;
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) counted += StateWord::Counted(words_[i].Load()) ? 1 : 0;
+  // A hook between its word and its counter makes a difference that is gone a moment later; only a
+  // difference that stays is drift.
+  for (int tries = 0; tries < 3; ++tries) {
+    const int drift = counted - conc_.RawRunning();
+    if (drift == 0) return 0;
+    int again = 0;
+    for (int i = 0; i < used; ++i) again += StateWord::Counted(words_[i].Load()) ? 1 : 0;
+    if (again != counted) return 0;
+    if (tries == 2) {
+      conc_.Repair(drift);
+      return drift;
+    }
+    base::SchedYield();
+  }
+  return 0;
+}
+
+PoolStats WorkerPool::Stats() {
+  sync::MutexLock hold(lock);
+  PoolStats s = stats_;
+  s.nr_workers = nr_workers_;
+  s.nr_idle = nr_idle_;
+  s.nr_running = conc_.nr_running();
+  s.presumed = nr_presumed_.load(std::memory_order_relaxed);
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) {
+    const Worker* const w = slots_[i].load(std::memory_order_relaxed);
+    if (w == nullptr) continue;
+    s.executed += w->nr_executed.load(std::memory_order_relaxed);
+    s.sleeps += w->nr_sleeps.load(std::memory_order_relaxed);
+  }
+  return s;
+}
+
+void WorkerPool::CheckInvariants() {
+  sync::MutexLock hold(lock);
+  int idle = 0;
+  for (base::ListNode* n = idle_list_.front(); n != nullptr; n = idle_list_.next(n)) {
+    const Worker* const w = base::ListOwner<Worker>(n, offsetof(Worker, entry));
+    CMWQ_CHECK(w->idle && w->current_work == nullptr);
+    CMWQ_CHECK(!StateWord::Counted(w->word->Load()));
+    ++idle;
+  }
+  CMWQ_CHECK_OP(idle, ==, nr_idle_);
+  CMWQ_CHECK_OP(nr_idle_, <=, nr_workers_);
+  CMWQ_CHECK_OP(conc_.nr_running(), <=, nr_workers_ - nr_idle_ + (managing_ ? 1 : 0));
+  int busy = 0;
+  for (Worker* head : busy_) {
+    for (Worker* w = head; w != nullptr; w = w->hash_next) {
+      CMWQ_CHECK(w->current_work != nullptr && !w->idle);
+      busy += w->is_rescuer ? 0 : 1;
+    }
+  }
+  CMWQ_CHECK_OP(busy, <=, nr_workers_ - nr_idle_);
+  uint32_t pending = 0;
+  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) ++pending;
+  CMWQ_CHECK_OP(pending, ==, nr_pending_);
+}
+
+// The objects of the parent's workers stay behind: one of them may be executing this very code.
+void WorkerPool::DropWorkersAfterFork(void (*drop)(struct cmwq_work* work)) {
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) {
+    words_[i].Reset(WorkerFlag::kPrep);
+    Worker* const w = slots_[i].exchange(nullptr, std::memory_order_relaxed);
+    if (w == nullptr) continue;
+    while (base::ListNode* const node = w->scheduled.PopFront()) drop(WorkOf(node));
+  }
+  slots_used_.store(0, std::memory_order_relaxed);
+  while (idle_list_.PopFront() != nullptr) {
+  }
+  while (free_slots_.PopFront() != nullptr) {
+  }
+}
+
+void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
+  lock.ResetAfterFork();
+  conc_.Reset();
+  nr_pending_ = 0;
+  while (base::ListNode* const node = worklist_.PopFront()) drop(WorkOf(node));
+  DropWorkersAfterFork(drop);
+  for (Worker*& bucket : busy_) bucket = nullptr;
+  nr_workers_ = nr_idle_ = 0;
+  managing_ = false;
+  manager_ = nullptr;
+  cull_armed_ = cull_wanted_ = false;
+  manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
+  stats_ = {};
+  first_idle_.store(nullptr, std::memory_order_relaxed);
+  detector_.store(nullptr, std::memory_order_relaxed);
+  going_live_.store(false, std::memory_order_relaxed);
+  live_.store(false, std::memory_order_relaxed);
+}
+
+}  // namespace cmwq::pool

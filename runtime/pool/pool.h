@@ -1,0 +1,191 @@
+// WorkerPool: the workers of one CPU (or of no CPU in particular), their worklist and their counts.
+// Knows no workqueue.
+//
+// Legend of the field letters, used everywhere and defined only here:
+//   I            set before publication, immutable afterwards
+//   S            touched only by the owning thread
+//   K            written by the owning worker under pool.lock; it may read without, others need it
+//   L            guarded by pool.lock where the annotation cannot be written
+//   WO           written under the workqueue's mutex with an atomic store, read anywhere, relaxed
+//   PR           pool table: written under its mutex, read by acquire load; never freed
+//   AT(partner)  lock-free atomic; partner names the function it pairs with
+//
+// Locks: `lock` has rank kPool. Under it: no allocation, no callback into the application, no system
+// call but futex wake, no logging.
+
+#ifndef CMWQ_RUNTIME_POOL_POOL_H_
+#define CMWQ_RUNTIME_POOL_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/base/annotations.h"
+#include "runtime/base/conf.h"
+#include "runtime/base/intrusive_list.h"
+#include "runtime/platform/timer.h"
+#include "runtime/pool/blocking_source.h"
+#include "runtime/pool/concurrency.h"
+#include "runtime/pool/policy.h"
+#include "runtime/pool/worker.h"
+#include "runtime/sync/mutex.h"
+
+namespace cmwq::pool {
+
+class PwqBase;
+
+// Called once before a pool's first thread is made; set by the runtime, may be null.
+using Callback = void (*)();
+extern Callback g_before_live;
+// Called by each worker thread at its start; set by the runtime, may be null.
+extern Callback g_worker_start;
+
+struct PoolStats {
+  int nr_workers, nr_idle, nr_running;
+  uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
+};
+
+class WorkerPool final : public Watched {
+ public:
+  struct Attrs {
+    int cpu;            // -1: unbound, workers run anywhere and are not counted
+    int nice;
+    uint16_t id;        // index in the runtime's pool table
+  };
+  WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
+             const base::Conf* conf);
+
+  const Attrs& attrs() const { return attrs_; }
+  bool bound() const { return attrs_.cpu >= 0; }
+
+  // Makes the pool ready for its first item: first worker, detector. Takes no lock of the caller's.
+  // When no thread can be made the event thread keeps trying; items queued meanwhile wait.
+  void GoLive() CMWQ_EXCLUDES(lock) {
+    if (!live_.load(std::memory_order_acquire)) GoLiveSlow();
+  }
+
+  sync::Mutex lock{sync::Rank::kPool};
+
+  // Worklist. Insert puts `node` before `where` (the list head: at the end) and returns the worker to
+  // wake after the lock is dropped, or null.
+  [[nodiscard]] Worker* Insert(base::ListNode* node, base::ListNode* where) CMWQ_REQUIRES(lock);
+  // Takes a node off the worklist, or off the list of the worker that it was assigned to.
+  void Remove(base::ListNode* node) CMWQ_REQUIRES(lock);
+  base::ListNode* worklist_head() CMWQ_REQUIRES(lock) { return worklist_.head(); }
+
+  // The worker to wake if the policy wants one more, else null.
+  Worker* NeedWake() CMWQ_REQUIRES(lock);
+  static void Wake(Worker* worker) {
+    if (worker != nullptr) worker->parker.Unpark();
+  }
+  // NeedWake and Wake under the own lock. Context: hooks, detectors excluded.
+  void Kick() CMWQ_EXCLUDES(lock);
+
+  // The worker that executes `work` with function `fn`, or null. Address and function must match:
+  // memory of a finished item may be in use again.
+  Worker* FindExecuting(const struct cmwq_work* work, cmwq_work_fn fn) CMWQ_REQUIRES(lock);
+
+  // Hooks of the calling worker.
+  void Sleeping(Worker* w) CMWQ_EXCLUDES(lock);
+  void Running(Worker* w) { conc_.Running(*w->word); }
+
+  PoolStats Stats() CMWQ_EXCLUDES(lock);
+  // Aborts if the structure is inconsistent. Expensive; tests and debug builds.
+  void CheckInvariants() CMWQ_EXCLUDES(lock);
+  // Recomputes nr_running from the state words; returns the drift that was repaired.
+  int Resync() CMWQ_EXCLUDES(lock);
+  // Child of fork: no worker is left. Calls drop for every item that was queued here.
+  void ResetAfterFork(void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;
+
+  // Watched: for detectors, lock-free.
+  bool WantsWatch() const override;
+  int ListSuspects(Suspect* out, int max) override;
+  bool Presume(const Suspect& suspect) override;
+  void Nudge() override;
+
+ private:
+  friend class Rescuer;
+  friend class PoolTestPeer;
+  void DropWorkersAfterFork(void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;
+  static constexpr int kBusyHashSize = 64;  // kernel BUSY_WORKER_HASH_ORDER 6
+
+  PoolCounts Counts() const CMWQ_REQUIRES(lock) {
+    return {!worklist_.empty(), conc_.nr_running(), nr_idle_, nr_workers_, manager_ != nullptr};
+  }
+  static int Bucket(const struct cmwq_work* work) {
+    return static_cast<int>((reinterpret_cast<uintptr_t>(work) >> 6) % kBusyHashSize);
+  }
+
+  void GoLiveSlow() CMWQ_EXCLUDES(lock);
+  void ArmDetector() CMWQ_REQUIRES(lock);
+
+  // worker.cc
+  static void* WorkerMain(void* worker);
+  void WorkerLoop(Worker* w) CMWQ_EXCLUDES(lock);
+  void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
+  bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
+  void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
+  void ProcessOneWork(Worker* w, struct cmwq_work* work) CMWQ_REQUIRES(lock);
+  void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
+  void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
+  void HashInsert(Worker* w) CMWQ_REQUIRES(lock);
+  void HashRemove(Worker* w) CMWQ_REQUIRES(lock);
+  void PlaceSelf(const Worker* w);
+  void Retire(Worker* w) CMWQ_EXCLUDES(lock);
+  void PublishFirstIdle() CMWQ_REQUIRES(lock);
+
+  // manager.cc
+  Worker* TakeSlot() CMWQ_EXCLUDES(lock);
+  bool CreateWorker() CMWQ_EXCLUDES(lock);
+  bool ManageWorkers(Worker* w) CMWQ_REQUIRES(lock);
+  void ArmManageTimer() CMWQ_EXCLUDES(lock);
+  void ReportCreateFailure(int err);
+  static void ManageFire(platform::Timer* t) CMWQ_NO_TSA;  // drops and retakes the caller's kTimer
+  void SendMaydays() CMWQ_EXCLUDES(lock);
+  static void CullFire(platform::Timer* t) CMWQ_NO_TSA;  // the caller holds kTimer
+  uint64_t CullIdle() CMWQ_EXCLUDES(lock);
+  void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
+
+  const Attrs attrs_;                              // I
+  platform::Env* const env_;                       // I
+  platform::EventThread* const events_;            // I
+  const base::Conf* const conf_;                   // I
+  std::atomic<BlockingSource*> detector_{nullptr}; // AT(GoLiveSlow, Insert): set once
+  std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLive)
+  std::atomic<bool> going_live_{false};            // AT(GoLiveSlow, GoLiveSlow): one thread does it
+
+  Concurrency conc_;                               // AT: see concurrency.h
+
+  base::List worklist_ CMWQ_GUARDED_BY(lock);
+  uint32_t nr_pending_ CMWQ_GUARDED_BY(lock) = 0;
+  base::List idle_list_ CMWQ_GUARDED_BY(lock);     // LIFO: the warmest worker first
+  int nr_workers_ CMWQ_GUARDED_BY(lock) = 0;
+  int nr_idle_ CMWQ_GUARDED_BY(lock) = 0;
+  bool managing_ CMWQ_GUARDED_BY(lock) = false;   // somebody has the manager role
+  Worker* manager_ CMWQ_GUARDED_BY(lock) = nullptr;  // null while the event thread has it
+  Worker* busy_[kBusyHashSize] CMWQ_GUARDED_BY(lock) = {};
+  std::atomic<Worker*> first_idle_{nullptr};       // AT(PublishFirstIdle, Nudge): hint for detectors
+
+  // Slots: state words lie densely so that a detector scans many of them in a few cache lines.
+  StateWord* words_;                               // I: array of conf.max_workers
+  std::atomic<Worker*>* slots_;                    // I: array of conf.max_workers; AT(TakeSlot, ListSuspects)
+  std::atomic<int> slots_used_{0};                 // AT(TakeSlot, ListSuspects): high-water mark
+  base::List free_slots_ CMWQ_GUARDED_BY(lock);    // retired workers, by entry
+
+  struct PoolTimer {
+    platform::Timer timer;  // L: of the event thread (kTimer)
+    WorkerPool* pool;       // I
+  };
+  static WorkerPool* PoolOf(platform::Timer* t) { return reinterpret_cast<PoolTimer*>(t)->pool; }
+  PoolTimer manage_timer_;                         // I: the pointer; timer see PoolTimer
+  PoolTimer cull_timer_;                           // I: as manage_timer_
+  bool cull_armed_ CMWQ_GUARDED_BY(lock) = false;
+  bool cull_wanted_ CMWQ_GUARDED_BY(lock) = false;
+  uint64_t next_create_ns_ CMWQ_GUARDED_BY(lock) = 0;  // cool-down ends
+
+  PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};
+  std::atomic<uint64_t> nr_presumed_{0};           // AT(Presume, Stats): relaxed, a count only
+};
+
+}  // namespace cmwq::pool
+
+#endif  // CMWQ_RUNTIME_POOL_POOL_H_

@@ -1,0 +1,148 @@
+#include "runtime/pool/rescuer.h"
+
+#include "runtime/base/test_point.h"
+#include "runtime/pool/pool.h"
+#include "runtime/pool/pwq_base.h"
+
+namespace cmwq::pool {
+namespace {
+
+constexpr int kRescuerNice = -20;  // kernel RESCUER_NICE_LEVEL
+
+// The first item may run while no page can be had: make the stack real now.
+void TouchStack() {
+  constexpr size_t kBytes = 64 * 1024;
+  char pages[kBytes];
+  for (size_t i = 0; i < kBytes; i += 4096) *const_cast<volatile char*>(&pages[i]) = 1;
+}
+
+}  // namespace
+
+Rescuer::Rescuer(platform::Env* env, const char* queue_name) : env_(env) {
+  base::RawFormat(name_, sizeof(name_), "wq/R-%s", queue_name);
+  word_.Reset(WorkerFlag::kPrep);
+  worker_.word = &word_;
+  worker_.is_rescuer = true;
+}
+
+int Rescuer::Start() { return env_->CreateThread(&Main, this, 0, &thread_); }
+
+void Rescuer::Stop() {
+  {
+    sync::MutexLock hold(mayday_lock_);
+    stop_ = true;
+  }
+  worker_.parker.Unpark();
+  env_->JoinThread(thread_);
+}
+
+bool Rescuer::Mayday(PwqBase* pwq) {
+  {
+    sync::MutexLock hold(mayday_lock_);
+    if (base::ListLinked(&pwq->mayday_entry.node)) return false;
+    maydays_.PushBack(&pwq->mayday_entry.node);
+  }
+  worker_.parker.Unpark();
+  return true;
+}
+
+void* Rescuer::Main(void* arg) {
+  Rescuer* const self = static_cast<Rescuer*>(arg);
+  platform::NameSelf(self->name_);
+  platform::NiceSelf(kRescuerNice);
+  TouchStack();
+  SetCurrentWorker(&self->worker_);
+  self->worker_.tid.store(base::Tid(), std::memory_order_relaxed);
+  self->Loop();
+  SetCurrentWorker(nullptr);
+  return nullptr;
+}
+
+void Rescuer::Loop() {
+  for (;;) {
+    PwqBase* pwq = nullptr;
+    bool stop;
+    {
+      sync::MutexLock hold(mayday_lock_);
+      // Read together: a distress call that came before the stop is still served.
+      stop = stop_;
+      if (base::ListNode* const node = maydays_.PopFront()) {
+        pwq = reinterpret_cast<MaydayEntry*>(node)->pwq;
+      }
+    }
+    if (pwq != nullptr) {
+      ServePwq(pwq);
+    } else if (stop) {
+      return;
+    } else {
+      worker_.parker.Park();
+    }
+  }
+}
+
+bool Rescuer::OthersWait() {
+  sync::MutexLock hold(mayday_lock_);
+  return !maydays_.empty();
+}
+
+void Rescuer::ResetAfterFork() {
+  mayday_lock_.ResetAfterFork();
+  while (maydays_.PopFront() != nullptr) {
+  }
+  while (worker_.scheduled.PopFront() != nullptr) {
+  }
+  stop_ = false;
+  worker_.current_work = nullptr;
+  worker_.current_pwq = nullptr;
+  worker_.parker.Reset();
+  word_.Reset(WorkerFlag::kPrep);
+}
+
+// Runs items of `pwq` one at a time, each only while its pool still cannot help itself.
+// Context: rescuer. Locks: takes the pool's, dropped around each function.
+void Rescuer::ServePwq(PwqBase* pwq) {
+  WorkerPool* const pool = pwq->pool;
+  if (pool->bound()) {
+    const int err = env_->BindSelf(platform::CpuSet::Of(pool->attrs().cpu));
+    if (err < 0) {
+      // The CPU is gone from this process: serving elsewhere is better than not at all.
+      CMWQ_WARN_ONCE("rescuer %s: cannot go to CPU %d (errno %d); serving from elsewhere", name_,
+                     pool->attrs().cpu, -err);
+    }
+  } else {
+    env_->BindSelf(env_->AllowedCpus());
+  }
+  pool->lock.Lock();
+  worker_.pool = pool;
+  int served = 0;
+  bool again = false;
+  // A manager that still struggles keeps the rescuer here even while its need flickers.
+  while (NeedToCreateWorker(pool->Counts()) || (pool->managing_ && !OthersWait())) {
+    struct cmwq_work* work = nullptr;
+    for (base::ListNode* n = pool->worklist_.front(); n != nullptr; n = pool->worklist_.next(n)) {
+      auto* const candidate =
+          base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+      if (candidate->pwq_ == pwq) {
+        work = candidate;
+        break;
+      }
+    }
+    if (work == nullptr) break;
+    if (served >= kBatch && OthersWait()) {
+      again = true;
+      break;
+    }
+    if (!pool->AssignWork(work, &worker_)) continue;
+    ++served;
+    pool->ProcessScheduled(&worker_);
+    nr_rescued_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (again) Mayday(pwq);
+  // Never leave a pool with work and nobody awake.
+  Worker* const wake = pool->NeedWake();
+  worker_.pool = nullptr;
+  pool->lock.Unlock();
+  WorkerPool::Wake(wake);
+}
+
+}  // namespace cmwq::pool

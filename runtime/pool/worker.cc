@@ -1,0 +1,255 @@
+// The life of a worker: idle, started, executing, idle again, dead.
+//
+// Locks: pool.lock, dropped around the work function and while parked. Threads: workers of the pool.
+
+#include "runtime/pool/worker.h"
+
+#include "runtime/base/test_point.h"
+#include "runtime/pool/pool.h"
+#include "runtime/pool/pwq_base.h"
+#include "runtime/pool/sched_hooks.h"
+#include "runtime/pool/work_link.h"
+
+namespace cmwq::pool {
+namespace {
+
+thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec"))) = nullptr;
+
+struct cmwq_work* WorkOf(base::ListNode* node) {
+  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+}
+
+// The function forked and its child came back: there is no pool and no worker here to go on with.
+[[noreturn]] void ReturnedInForkChild() {
+  base::RawLog(base::LogLevel::kError,
+               "a work function forked and returned in the child; it must call exec or _exit there");
+  base::Sys(SYS_exit_group, 1);
+  __builtin_unreachable();
+}
+
+}  // namespace
+
+constinit Callback g_worker_start = nullptr;
+
+Worker* CurrentWorker() { return t_worker; }
+void SetCurrentWorker(Worker* worker) { t_worker = worker; }
+
+void WorkerSleeping() {
+  Worker* const w = t_worker;
+  if (w == nullptr || sync::t_locks_held > 0) return;
+  if (w->block_depth++ == 0) w->pool->Sleeping(w);
+}
+
+void WorkerRunning() {
+  Worker* const w = t_worker;
+  if (w == nullptr || sync::t_locks_held > 0 || w->block_depth == 0) return;
+  if (--w->block_depth == 0) w->pool->Running(w);
+}
+
+void WorkerPool::PlaceSelf(const Worker* w) {
+  char name[16];
+  if (!bound()) {
+    base::RawFormat(name, sizeof(name), "wq/u%u:%d", attrs_.id, w->slot);
+  } else {
+    base::RawFormat(name, sizeof(name), "wq/%d:%d%s", attrs_.cpu, w->slot,
+                    attrs_.nice < 0 ? "H" : "");
+    const int err = env_->BindSelf(platform::CpuSet::Of(attrs_.cpu));
+    if (err < 0) {
+      CMWQ_WARN_ONCE("cannot place a worker on CPU %d (errno %d): its workers run anywhere",
+                     attrs_.cpu, -err);
+    }
+  }
+  platform::NameSelf(name);
+  platform::NiceSelf(attrs_.nice);
+}
+
+void* WorkerPool::WorkerMain(void* arg) {
+  Worker* const w = static_cast<Worker*>(arg);
+  w->pool->PlaceSelf(w);
+  w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
+  SetCurrentWorker(w);
+  if (g_worker_start != nullptr) g_worker_start();
+  w->pool->WorkerLoop(w);
+  SetCurrentWorker(nullptr);
+  w->pool->Retire(w);
+  return nullptr;
+}
+
+// Context: worker. Locks: drops and retakes `lock` while parked; every predicate is asked again after.
+void WorkerPool::WorkerLoop(Worker* w) {
+  for (;;) {
+    // Whoever put this worker on the idle list, itself or its creator, did so before the token or
+    // before Park: a wake-up in between is kept.
+    w->parker.Park();
+    CMWQ_TEST_POINT("worker.woken");
+    {
+      sync::MutexLock hold(lock);
+      if (w->die) return;
+      LeaveIdle(w);
+      WorkUntilDone(w);
+      EnterIdle(w);
+    }
+    ArmCullIfWanted();
+  }
+}
+
+// One cycle between two idle periods (kernel: worker_thread after woke_up).
+// Context: worker, in PREP. Locks: drops and retakes `lock`.
+void WorkerPool::WorkUntilDone(Worker* w) {
+  do {
+    if (!NeedMoreWorker(Counts())) return;
+    // A worker may start only while another one is idle or somebody manages; having managed, it asks
+    // everything again.
+    if (!MayStartWorking(Counts()) && ManageWorkers(w)) continue;
+
+    conc_.Running(*w->word);
+    conc_.ClearFlags(*w->word, WorkerFlag::kPrep | WorkerFlag::kRebound);
+    do {
+      base::ListNode* const node = worklist_.front();
+      if (node == nullptr) break;
+      if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
+    } while (KeepWorking(Counts()));
+    CMWQ_TEST_POINT("worker.before_prep");
+    // If the others blocked since KeepWorking was asked, this was the last one: go round again, for
+    // nobody else will be woken.
+  } while (conc_.SetFlags(*w->word, WorkerFlag::kPrep) || NeedMoreWorker(Counts()));
+}
+
+// Moves `work` (and the barriers linked behind it) from the worklist to the worker that must run it.
+// False: another worker is executing the item, it went there.
+bool WorkerPool::AssignWork(struct cmwq_work* work, Worker* w) {
+  Worker* const executing = FindExecuting(work, work->fn_);
+  Worker* const to = executing != nullptr ? executing : w;
+  base::ListNode* node = &work->entry_;
+  for (;;) {
+    base::ListNode* const next = worklist_.next(node);
+    const bool linked = work::IsLinked(WorkOf(node));
+    Remove(node);
+    WorkOf(node)->on_worker_ = to;
+    to->scheduled.PushBack(node);
+    if (!linked || next == nullptr) break;
+    node = next;
+  }
+  return executing == nullptr;
+}
+
+void WorkerPool::ProcessScheduled(Worker* w) {
+  while (base::ListNode* const node = w->scheduled.front()) ProcessOneWork(w, WorkOf(node));
+}
+
+// Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
+// After Started() returns the item may be queued again elsewhere; after the function it may be gone.
+void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
+  PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
+  const cmwq_work_fn fn = work->fn_;
+  w->current_work = work;
+  w->current_fn = fn;
+  w->current_pwq = pwq;
+  HashInsert(w);
+  base::ListUnlink(&work->entry_);
+
+  Worker* wake = nullptr;
+  if (pwq->cpu_intensive && !w->is_rescuer) {
+    conc_.SetFlags(*w->word, WorkerFlag::kCpuIntensive);
+  }
+  // Workers that do not count would start one after the other otherwise; for counted ones this is
+  // never true, nr_running is at least one.
+  if (NeedMoreWorker(Counts())) wake = NeedWake();
+  pwq->pool->lock.AssertHeld();  // this pool's: an item is only ever on a list of its pwq's pool
+  const uint32_t cookie = pwq->Started(work);
+  lock.Unlock();
+  Wake(wake);
+
+  CMWQ_TEST_POINT("worker.before_fn");
+  fn(work);
+  CMWQ_TEST_POINT("worker.after_fn");
+
+  if (w->block_depth != 0) {
+    CMWQ_WARN_ONCE("queue %s: function %p returned inside a blocking region", pwq->name(),
+                   reinterpret_cast<void*>(fn));
+    w->block_depth = 0;
+  }
+  if (CurrentWorker() != w) ReturnedInForkChild();
+  lock.Lock();
+  // Work boundary: whatever a detector thought of this worker, waiting for the lock included, it runs.
+  conc_.Running(*w->word);
+  if (pwq->cpu_intensive && !w->is_rescuer) {
+    conc_.ClearFlags(*w->word, WorkerFlag::kCpuIntensive);
+  }
+  HashRemove(w);
+  w->current_work = nullptr;
+  w->current_fn = nullptr;
+  w->current_pwq = nullptr;
+  w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  pwq->pool->lock.AssertHeld();
+  pwq->Finished(cookie);
+}
+
+void WorkerPool::EnterIdle(Worker* w) {
+  CMWQ_ASSERT(!w->idle && w->scheduled.empty());
+  w->idle = true;
+  w->last_active_ns = env_->NowNs();
+  idle_list_.PushFront(&w->entry);
+  ++nr_idle_;
+  PublishFirstIdle();
+  // A detector sleeps while nobody could be started: now somebody can.
+  if (nr_pending_ > 0) ArmDetector();
+  if (!cull_armed_ && TooManyWorkers(Counts(), static_cast<int>(conf_->idle_ratio))) {
+    cull_wanted_ = true;
+  }
+}
+
+void WorkerPool::LeaveIdle(Worker* w) {
+  CMWQ_ASSERT(w->idle);
+  w->idle = false;
+  base::ListUnlink(&w->entry);
+  --nr_idle_;
+  PublishFirstIdle();
+}
+
+// Detectors poke the first idle worker without the lock. A stale hint wakes a worker that looks and
+// goes back to sleep; Nudge repeats until somebody acted.
+void WorkerPool::PublishFirstIdle() {
+  base::ListNode* const node = idle_list_.front();
+  Worker* const w =
+      node != nullptr ? base::ListOwner<Worker>(node, offsetof(Worker, entry)) : nullptr;
+  first_idle_.store(w, std::memory_order_release);  // pairs with the load in Nudge
+}
+
+void WorkerPool::HashInsert(Worker* w) {
+  Worker*& bucket = busy_[Bucket(w->current_work)];
+  w->hash_next = bucket;
+  bucket = w;
+}
+
+void WorkerPool::HashRemove(Worker* w) {
+  Worker** link = &busy_[Bucket(w->current_work)];
+  while (*link != w) link = &(*link)->hash_next;
+  *link = w->hash_next;
+  w->hash_next = nullptr;
+}
+
+Worker* WorkerPool::FindExecuting(const struct cmwq_work* work, cmwq_work_fn fn) {
+  for (Worker* w = busy_[Bucket(work)]; w != nullptr; w = w->hash_next) {
+    if (w->current_work == work && w->current_fn == fn) return w;
+  }
+  return nullptr;
+}
+
+// Last act of a culled worker: its object may be used by a new thread at once.
+void WorkerPool::Retire(Worker* w) {
+  pthread_detach(pthread_self());
+  w->tid.store(0, std::memory_order_relaxed);
+  sync::MutexLock hold(lock);
+  w->die = false;
+  free_slots_.PushBack(&w->entry);
+}
+
+// Hook: the calling worker blocks.
+void WorkerPool::Sleeping(Worker* w) {
+  w->nr_sleeps.store(w->nr_sleeps.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (conc_.Sleeping(*w->word)) Kick();
+}
+
+}  // namespace cmwq::pool

@@ -1,0 +1,58 @@
+// Worker: a thread owned by a pool. Idle, busy, managing, or dying; see WorkerMain in worker.cc.
+//
+// Worker objects are type-stable: they are never freed, only re-used, because detectors and wakers
+// look at them without the pool's lock.
+
+#ifndef CMWQ_RUNTIME_POOL_WORKER_H_
+#define CMWQ_RUNTIME_POOL_WORKER_H_
+
+#include <cmwq/cmwq.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/base/intrusive_list.h"
+#include "runtime/pool/state_word.h"
+#include "runtime/sync/parker.h"
+
+namespace cmwq::pool {
+
+class WorkerPool;
+class PwqBase;
+
+struct Worker {
+  Worker() { base::ListInit(&entry); }
+
+  sync::Parker parker;                   // AT(WorkerMain, Wake)
+  std::atomic<int> tid{0};               // AT(WorkerMain, detectors): 0 before it runs
+  StateWord* word = nullptr;             // I: in the pool's dense table; S for hooks, see state_word.h
+  WorkerPool* pool = nullptr;            // I (rescuer: L of the pool it serves)
+  int slot = -1;                         // I
+  bool is_rescuer = false;               // I
+  // The rest is guarded by pool->lock; the owner may read what only it writes (K).
+  base::ListNode entry;                  // K: idle list
+  bool idle = false;                     // K
+  bool die = false;                      // L: told to exit
+  uint64_t last_active_ns = 0;           // K: when it went idle
+  Worker* hash_next = nullptr;           // K: busy hash chain
+  struct cmwq_work* current_work = nullptr;  // K
+  cmwq_work_fn current_fn = nullptr;     // K
+  PwqBase* current_pwq = nullptr;        // K
+  uint64_t current_start_ns = 0;         // K: for reports
+  base::List scheduled;                  // L: items that must run after the current one, here
+  // Hooks.
+  uint32_t block_depth = 0;              // S: nesting of blocking regions
+  uint32_t in_runtime = 0;               // S: > 0 inside the engine: hooks are ignored
+  // Statistics, single writer, relaxed.
+  std::atomic<uint64_t> nr_executed{0};  // AT(ProcessOneWork, Report): relaxed, a count only
+  std::atomic<uint64_t> nr_sleeps{0};    // AT(WorkerSleeping, Report): relaxed, a count only
+};
+
+// The worker that the calling thread is, or null.
+Worker* CurrentWorker();
+void SetCurrentWorker(Worker* worker);
+
+}  // namespace cmwq::pool
+
+#endif  // CMWQ_RUNTIME_POOL_WORKER_H_

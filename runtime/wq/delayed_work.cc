@@ -1,0 +1,88 @@
+// Work behind a timer. PENDING|TIMER means that the armed timer owns the item; both change only under
+// the timer lock, and the timer fires under it, so there is no moment in which nobody owns it.
+
+#include "runtime/wq/work_word.h"
+#include "runtime/wq/workqueue.h"
+
+namespace cmwq::wq {
+namespace {
+
+struct cmwq_delayed_work* DelayedOf(platform::Timer* t) {
+  return reinterpret_cast<struct cmwq_delayed_work*>(
+      reinterpret_cast<char*>(t) - offsetof(struct cmwq_delayed_work, timer_));
+}
+
+uint64_t Deadline(platform::Env* env, uint64_t delay_ns) {
+  const uint64_t now = env->NowNs();
+  return delay_ns < base::kNever - now ? now + delay_ns : base::kNever - 1;
+}
+
+// Claims an idle item for the timer and arms it. False: pending or disabled.
+bool ArmDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t deadline,
+                platform::EventThread* events) {
+  const auto ref = WordOf(&d->work);
+  sync::MutexLock hold(events->mu);
+  uint64_t word = ref.load(std::memory_order_relaxed);
+  do {
+    if ((word & Word::kPending) != 0 || Word::Disabled(word)) {
+      // As ordered as a success, see QueueWork.
+      word = ref.fetch_or(0, std::memory_order_seq_cst);
+      if ((word & Word::kPending) != 0 || Word::Disabled(word)) return false;
+    }
+  } while (!ref.compare_exchange_weak(word, word | Word::kPending | Word::kTimer,
+                                      std::memory_order_seq_cst));
+  d->wq_ = reinterpret_cast<struct cmwq_workqueue*>(wq);
+  d->timer_.fire = &FireDelayed;
+  d->timer_.prev = nullptr;
+  events->ArmLocked(&d->timer_, deadline);
+  return true;
+}
+
+int CpuNow(Workqueue* wq, platform::Env* env) {
+  const int cpu = env->Cpu();
+  if ((wq->flags & CMWQ_UNBOUND) != 0) return 0;
+  if (cpu < wq->nr_pwqs && wq->pwqs[cpu] != nullptr) return cpu;
+  return wq->pools->cpus.Next(0);
+}
+
+}  // namespace
+
+// Context: event thread. Locks: kTimer held, takes kPool.
+void FireDelayed(platform::Timer* t) {
+  struct cmwq_delayed_work* const d = DelayedOf(t);
+  Workqueue* const wq = reinterpret_cast<Workqueue*>(d->wq_);
+  QueueFromTimer(wq, d->cpu_, &d->work);
+}
+
+bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
+                  platform::EventThread* events, platform::Env* env) {
+  const int cpu = CpuNow(wq, env);
+  if (delay_ns == 0) return QueueWork(wq, cpu, &d->work);
+  wq->PwqFor(cpu)->pool->GoLive();  // not from the timer: it would create threads under kTimer
+  d->cpu_ = cpu;
+  return ArmDelayed(wq, d, Deadline(env, delay_ns), events);
+}
+
+bool ModDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns, PoolTable* pools,
+                platform::EventThread* events, platform::Env* env) {
+  bool was_pending = false;
+  for (;;) {
+    if (CancelWork(&d->work, pools, events)) was_pending = true;
+    if (Word::Disabled(WordOf(&d->work).load(std::memory_order_relaxed))) return was_pending;
+    // Fails only if somebody queued it in between: then that queueing is taken back in turn.
+    if (QueueDelayed(wq, d, delay_ns, events, env)) return was_pending;
+    if (wq->state.load(std::memory_order_relaxed) != WqState::kLive) return was_pending;
+  }
+}
+
+bool FlushDelayed(struct cmwq_delayed_work* d, PoolTable* pools, platform::EventThread* events) {
+  {
+    sync::MutexLock hold(events->mu);
+    if (events->DisarmLocked(&d->timer_)) {
+      QueueFromTimer(reinterpret_cast<Workqueue*>(d->wq_), d->cpu_, &d->work);
+    }
+  }
+  return FlushWork(&d->work, pools);
+}
+
+}  // namespace cmwq::wq
