@@ -1,0 +1,158 @@
+// CpuGate: the boundary of one CPU. Which of its members may run, who waits, who is ready, who leads.
+//
+// The rule: a member that comes to the boundary leaves nr_running. A ready member is let in while
+// nr_running is below the limit, the latest first (it is likely inside a transaction, and serving it
+// again ends its locks), but the oldest first once it waited for gate_fair_ms. When nr_running is 0 and
+// somebody is ready, somebody is let in, at once and always: any stricter cap deadlocks when those
+// inside wait for locks that those outside hold (MDEV-5533).
+//
+// Readiness is collected in one epoll set per CPU, each descriptor armed one-shot by its waiter, and
+// harvested by whoever is about to wait; when nobody runs, the last one to wait leads: it sleeps in
+// epoll_wait for all, so its own event costs it no second switch. The others park in a futex. While
+// somebody runs there is no leader, and events wake nobody.
+//
+// The thread that finishes hands the CPU to the next one itself, on the same CPU.
+//
+// Locks: rank kGate. Under it: no system call but futex wake and the write that interrupts a leader.
+
+#ifndef CMWQ_HOOKS_GATE_CPU_GATE_H_
+#define CMWQ_HOOKS_GATE_CPU_GATE_H_
+
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "hooks/gate/member.h"
+#include "runtime/base/annotations.h"
+#include "runtime/base/intrusive_list.h"
+#include "runtime/pool/blocking_source.h"
+#include "runtime/pool/concurrency.h"
+#include "runtime/sync/mutex.h"
+
+namespace cmwq::gate {
+
+struct GateStats {
+  uint64_t requests;     // returns from the boundary
+  uint64_t direct;       // the waiter's own event let it in: no hold, no second switch
+  uint64_t held;         // ready but not let in at once
+  uint64_t held_ns;      // sum over those
+  uint64_t held_max_ns;
+  uint64_t over_limit;   // let in above the limit because they waited too long
+  uint64_t harvests;     // epoll_wait calls
+  uint64_t leads;        // of those, waited
+  uint64_t pokes;
+};
+
+class CpuGate final : public pool::Watched {
+ public:
+  static constexpr int kMaxMembers = 4096;
+
+  // Makes the epoll set. False, with -errno in *err, if the kernel refuses.
+  bool Init(int index, int cpu, int* err);
+
+  // A free slot for the calling thread, counted as running; null when full.
+  Member* Take() CMWQ_EXCLUDES(lock_);
+  // The calling member leaves for good.
+  void Release(Member* m) CMWQ_EXCLUDES(lock_);
+
+  // The boundary; see gate.h. home: the descriptor's registration, updated.
+  Wait WaitFor(Member* m, int fd, uint32_t events, uint64_t deadline_ns,
+               std::atomic<uint32_t>* home, uint32_t home_here) CMWQ_EXCLUDES(lock_);
+  // A running member asks whether it may go on; holds it while the gate is full.
+  void Admit(Member* m) CMWQ_EXCLUDES(lock_);
+  // The descriptor that m waits for is being closed: let it look.
+  void Interrupt(Member* m) CMWQ_EXCLUDES(lock_);
+  // Brackets.
+  void Sleeping(Member* m) {
+    if (conc_.Sleeping(*m->word)) OnIdle();
+  }
+  void Running(Member* m) { conc_.Running(*m->word); }
+
+  // The manager's tick: overdue requests, events that nobody collects, drift of the counter.
+  // True if there was anything that may need another tick.
+  bool Tick(uint64_t now) CMWQ_EXCLUDES(lock_);
+
+  GateStats Stats() CMWQ_EXCLUDES(lock_);
+  template <class F>
+  void ForEachMember(F visit) {
+    for (int i = 0; i < used_.load(std::memory_order_acquire); ++i) visit(&members_[i]);
+  }
+  int cpu() const { return cpu_; }
+  int index() const { return index_; }
+  int population() const { return population_.load(std::memory_order_relaxed); }
+  int peak() const { return peak_.load(std::memory_order_relaxed); }
+  const pool::BlockingSource* detector() const { return detector_; }
+  int epoll_fd() const { return epoll_fd_; }
+  int kick_fd() const { return kick_fd_; }
+  uint64_t presumed() const { return presumed_.load(std::memory_order_relaxed); }
+
+  // Watched: for detectors, lock-free.
+  bool WantsWatch() const override;
+  int ListSuspects(pool::Suspect* out, int max) override;
+  bool Presume(const pool::Suspect& suspect) override;
+  void Nudge() override;
+
+ private:
+  static constexpr int kBatch = 64;  // events per harvest
+
+  struct WakeList {
+    static constexpr int kMax = 16;
+    Member* members[kMax];
+    int n = 0;
+    bool kick = false;  // one of them leads: it sleeps in epoll_wait and does not hear its futex
+  };
+  // Restores the member's state if the wait is left by unwinding.
+  class AtBoundary;
+
+  bool Arm(Member* m, int fd, uint32_t events, std::atomic<uint32_t>* home, uint32_t home_here);
+  Wait WaitLoop(Member* m, uint64_t deadline_ns) CMWQ_EXCLUDES(lock_);
+  void LeaveRunning(Member* m) CMWQ_REQUIRES(lock_);
+  void Grant(Member* m, const Member* self, uint64_t now, WakeList* wakes) CMWQ_REQUIRES(lock_);
+  void Dispatch(const Member* self, WakeList* wakes) CMWQ_REQUIRES(lock_);
+  Member* PickReady(uint64_t now) CMWQ_REQUIRES(lock_);
+  void MarkReady(Member* m, uint64_t now) CMWQ_REQUIRES(lock_);
+  void MarkEvents(const struct epoll_event* events, int n) CMWQ_REQUIRES(lock_);
+  void Publish() CMWQ_REQUIRES(lock_);
+  void WakeAll(const WakeList& wakes);
+  int Harvest(struct epoll_event* events);
+  // Marks n events, lets in whoever may go. True: somebody was let in.
+  bool Settle(const struct epoll_event* events, int n) CMWQ_EXCLUDES(lock_);
+  int SleepLeading(Member* m, struct epoll_event* events, uint64_t deadline_ns);
+  int SleepParked(Member* m, uint64_t deadline_ns);
+  Wait Withdraw(Member* m, Wait why) CMWQ_EXCLUDES(lock_);
+  void OnIdle() CMWQ_EXCLUDES(lock_);
+  void RepairDrift();
+
+  int index_ = 0;                                       // I
+  int cpu_ = -1;                                        // I
+  int epoll_fd_ = -1;                                   // I
+  int kick_fd_ = -1;                                    // I: interrupts the leader
+  pool::StateWord* words_ = nullptr;                    // I: array, dense
+  Member* members_ = nullptr;                           // I: array
+  pool::BlockingSource* detector_ = nullptr;            // I
+  std::atomic<int> used_{0};                            // AT(Take, ListSuspects): high-water mark
+  std::atomic<int> population_{0};                      // AT(Take, Release): relaxed, for balance
+  std::atomic<int> peak_{0};                            // AT(Take, Report): relaxed
+
+  pool::Concurrency conc_;                              // AT: see concurrency.h; pending = waiters
+
+  sync::Mutex lock_{sync::Rank::kGate};
+  base::List ready_ CMWQ_GUARDED_BY(lock_);             // front: latest
+  base::List free_ CMWQ_GUARDED_BY(lock_);
+  int nr_ready_ CMWQ_GUARDED_BY(lock_) = 0;
+  uint32_t nr_waiting_ CMWQ_GUARDED_BY(lock_) = 0;      // at the boundary, ready or not
+  Member* leader_ CMWQ_GUARDED_BY(lock_) = nullptr;
+  uint64_t round_ CMWQ_GUARDED_BY(lock_) = 0;           // passes of Dispatch
+  GateStats stats_ CMWQ_GUARDED_BY(lock_) = {};
+  // For the detector, which takes no lock.
+  std::atomic<int> ready_hint_{0};                      // AT(Publish, WantsWatch): nr_ready_
+  std::atomic<Member*> top_hint_{nullptr};              // AT(Publish, Nudge): whom to poke
+  std::atomic<bool> led_hint_{false};                   // AT(WaitLoop, WantsWatch): somebody leads
+  std::atomic<uint64_t> presumed_{0};                   // AT(Presume, Report): relaxed, a count
+  int last_drift_ = 0;                                  // S: tick thread
+};
+
+}  // namespace cmwq::gate
+
+#endif  // CMWQ_HOOKS_GATE_CPU_GATE_H_

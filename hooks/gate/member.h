@@ -1,0 +1,48 @@
+// Member: an adopted thread of the server, the gate's worker. Lives in reserved pages of its gate and
+// is never freed, only re-used.
+
+#ifndef CMWQ_HOOKS_GATE_MEMBER_H_
+#define CMWQ_HOOKS_GATE_MEMBER_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "hooks/gate/gate.h"
+#include "runtime/base/intrusive_list.h"
+#include "runtime/platform/cpu_set.h"
+#include "runtime/pool/state_word.h"
+
+namespace cmwq::gate {
+
+class CpuGate;
+
+// What a member at the boundary is told through its futex word.
+enum WaitWord : int32_t {
+  kAway = 0,     // not at the boundary
+  kWaiting = 1,  // parked, or leading
+  kPoked = 2,    // look again: there may be something to grant or to lead
+  kGranted = 3,  // may run; counted in nr_running by the granter already
+};
+
+struct Member {
+  base::ListNode entry;                // guarded by the gate's lock: ready list or free list; first
+  CpuGate* gate;                       // I: after the slot's first use
+  pool::StateWord* word;               // I: after the slot's first use
+  int slot;                            // I: after the slot's first use
+  std::atomic<int> tid;                // AT(Adopt, ListSuspects): 0 while the slot is free
+  std::atomic<int32_t> wait;           // AT(Grant, Nudge, SleepParked): futex
+  std::atomic<uint32_t> wait_seq;      // AT(WaitFor, MarkEvents): tells a stale event from a fresh one
+  bool ready;                          // L: of the gate: on the ready list
+  uint64_t ready_since_ns;             // L: of the gate
+  uint64_t ready_round;                // L: of the gate: pass of Dispatch in which it became ready
+  bool cancellable;                    // S: the present wait is a cancellation point
+  bool in_block;                       // S: EnterSlow did something that LeaveSlow must undo
+  bool pinned;                         // S: bound to the gate's CPU by us
+  platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
+  // Statistics, single writer, relaxed.
+  std::atomic<uint64_t> blocks[static_cast<int>(Hook::kCount)];  // AT(EnterSlow, Report): relaxed
+};
+
+}  // namespace cmwq::gate
+
+#endif  // CMWQ_HOOKS_GATE_MEMBER_H_

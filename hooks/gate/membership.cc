@@ -1,0 +1,95 @@
+// Making a gate, and taking and releasing its slots.
+
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <fcntl.h>
+
+#include "hooks/gate/cpu_gate.h"
+#include "runtime/base/sys.h"
+
+namespace cmwq::gate {
+namespace {
+
+void* ReservePages(size_t bytes) {
+  const long p = base::Sys(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p > 0 ? reinterpret_cast<void*>(p) : nullptr;
+}
+
+// Out of the way of programs that expect low numbers; close-on-exec.
+int MoveHigh(int fd) {
+  const long high = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 200);
+  if (high < 0) return fd;
+  base::SysClose(fd);
+  return static_cast<int>(high);
+}
+
+}  // namespace
+
+bool CpuGate::Init(int index, int cpu, int* err) {
+  index_ = index;
+  cpu_ = cpu;
+  words_ = static_cast<pool::StateWord*>(ReservePages(sizeof(pool::StateWord) * kMaxMembers));
+  members_ = static_cast<Member*>(ReservePages(sizeof(Member) * kMaxMembers));
+  const long ep = base::Sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+  const long kick = ep < 0 ? ep : base::Sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (words_ == nullptr || members_ == nullptr || kick < 0) {
+    *err = kick < 0 ? static_cast<int>(-kick) : 12;  // ENOMEM
+    if (ep >= 0) base::SysClose(static_cast<int>(ep));
+    return false;
+  }
+  epoll_fd_ = MoveHigh(static_cast<int>(ep));
+  kick_fd_ = MoveHigh(static_cast<int>(kick));
+  struct epoll_event ev;
+  ev.events = EPOLLIN | EPOLLET;  // each write is one event; the counter is never read
+  ev.data.u64 = ~uint64_t{0};
+  base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, kick_fd_, &ev);
+  detector_ = pool::AttachDetector(cpu, this);
+  return true;
+}
+
+Member* CpuGate::Take() {
+  Member* m = nullptr;
+  {
+    sync::MutexLock hold(lock_);
+    if (base::ListNode* const node = free_.PopFront()) {
+      m = reinterpret_cast<Member*>(node);
+    } else {
+      const int slot = used_.load(std::memory_order_relaxed);
+      if (slot == kMaxMembers) return nullptr;
+      m = &members_[slot];
+      m->slot = slot;
+      m->gate = this;
+      m->word = &words_[slot];
+      base::ListInit(&m->entry);
+      used_.store(slot + 1, std::memory_order_release);  // pairs with ListSuspects
+    }
+    const int n = population_.load(std::memory_order_relaxed) + 1;
+    population_.store(n, std::memory_order_relaxed);
+    if (n > peak_.load(std::memory_order_relaxed)) peak_.store(n, std::memory_order_relaxed);
+  }
+  m->wait.store(kAway, std::memory_order_relaxed);
+  m->ready = m->in_block = m->pinned = false;
+  m->word->Reset(pool::WorkerFlag::kPrep);
+  m->tid.store(base::Tid(), std::memory_order_release);  // pairs with ListSuspects
+  conc_.ClearFlags(*m->word, pool::WorkerFlag::kPrep);   // counted from here on
+  return m;
+}
+
+void CpuGate::Release(Member* m) {
+  const bool last = conc_.SetFlags(*m->word, pool::WorkerFlag::kPrep);
+  m->tid.store(0, std::memory_order_relaxed);
+  {
+    sync::MutexLock hold(lock_);
+    population_.store(population_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    free_.PushFront(&m->entry);
+  }
+  if (last) OnIdle();
+}
+
+GateStats CpuGate::Stats() {
+  sync::MutexLock hold(lock_);
+  return stats_;
+}
+
+}  // namespace cmwq::gate

@@ -1,0 +1,60 @@
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
+// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
+// signal handlers.
+//
+// A child made by vfork() has its parent's memory but descriptors of its own: what it opens and closes
+// says nothing about the parent's. Asking costs a system call, so only an entry whose loss would hurt
+// (an accepted descriptor's) is worth the question.
+
+#include "hooks/preload/fd_notes.h"
+
+namespace cmwq::preload {
+namespace {
+
+// Arbitrary, but above every limit a service is run with; keeps a close of "everything" under a few
+// milliseconds.
+constexpr unsigned kMaxNoted = 1u << 20;
+
+bool MustSpare(int fd) { return gate::IsBoundary(fd) && InSharedChild(); }
+
+}  // namespace
+
+int NoteNew(int fd) {
+  if (fd >= 0 && Active() && !MustSpare(fd)) gate::NoteFresh(fd);
+  return fd;
+}
+
+int NoteNewPair(int rc, const int fds[2]) {
+  if (rc == 0) {
+    NoteNew(fds[0]);
+    NoteNew(fds[1]);
+  }
+  return rc;
+}
+
+int NoteFromAccept(int fd) {
+  if (fd >= 0 && Active()) gate::NoteAccepted(fd);
+  return fd;
+}
+
+int NoteCopy(int original, int copy) {
+  if (copy < 0 || copy == original || !Active()) return copy;
+  if (!gate::IsBoundary(original)) return NoteNew(copy);
+  if (!InSharedChild()) gate::NoteAccepted(copy);
+  return copy;
+}
+
+void NoteClose(int fd) {
+  if (fd >= 0 && Active() && !MustSpare(fd)) gate::NoteClosing(fd);
+}
+
+void NoteCloseRange(unsigned first, unsigned last) {
+  if (!Active() || InSharedChild()) return;
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = kMaxNoted;
+  unsigned end = limit.rlim_cur < kMaxNoted ? static_cast<unsigned>(limit.rlim_cur) : kMaxNoted;
+  if (last < end) end = last + 1;
+  for (unsigned fd = first; fd < end; ++fd) gate::NoteClosing(static_cast<int>(fd));
+}
+
+}  // namespace cmwq::preload

@@ -1,0 +1,144 @@
+// The cmwq command: one table of subcommands, from which the help is made.
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <string>
+
+#include "tools/commands.h"
+#include "tools/common/text.h"
+
+#ifndef CMWQ_VERSION
+#define CMWQ_VERSION "0"
+#endif
+
+namespace cmwq::tools {
+namespace {
+
+int HelpMain(int argc, char** argv);
+
+constexpr Command kCommands[] = {
+    {"run", "[-o KEY=VALUE]... [--report] [--disable] [-q] [--] COMMAND [ARGUMENT]...",
+     "start a program with cmwq preloaded",
+     "  -o, --option KEY=VALUE  add a setting to CMWQ_CONF; may be given again\n"
+     "      --report            print what the pools did when the program ends (CMWQ_REPORT=1)\n"
+     "      --disable           load cmwq but switch it off (CMWQ_DISABLE=1)\n"
+     "  -q, --quiet             do not say why a program will run without cmwq\n"
+     "\n"
+     "The exit code is the program's; 125 if cmwq itself failed, 126 if the program was found but\n"
+     "could not be started, 127 if it was not found. CMWQ_PRELOAD names another preload library.\n",
+     RunMain},
+    {"demo", "[--mariadb] [OPTION]...", "measure a server with and without cmwq, on this machine",
+     "      --mariadb           use MariaDB and sysbench instead of the small server that comes "
+     "along\n"
+     "      --rounds N          rounds per variant (default 3)\n"
+     "      --seconds N         length of a measurement (default 2, with --mariadb 5)\n"
+     "      --connections A,B   numbers of connections of the small server (default 16,400)\n"
+     "      --workloads W@N,... sysbench workloads and their numbers of connections\n"
+     "                          (default oltp_point_select@16,oltp_update_index@256)\n"
+     "      --variants A,B      plain, cmwq and, with --mariadb, pool-of-threads (default all)\n"
+     "      --split             server on the first half of the CPUs, load on the second\n"
+     "  -o, --option KEY=VALUE  a setting for the server under cmwq; may be given again\n"
+     "      --json              print JSON instead of tables\n"
+     "      --out FILE          also write the JSON with every round to FILE\n"
+     "      --keep              keep the temporary folder and the servers' logs\n"
+     "  -q, --quiet             no progress on stderr\n"
+     "\n"
+     "Exit code 0 if every request was answered, 1 if not or if a server failed.\n",
+     DemoMain},
+    {"help", "[COMMAND]", "show this list, or a command's options", "", HelpMain},
+};
+
+void PrintHelp(FILE* out) {
+  fputs(
+      "usage: cmwq COMMAND [OPTION]...\n"
+      "\n"
+      "Concurrency-managed workqueues for ordinary processes.\n"
+      "\n"
+      "commands:\n",
+      out);
+  for (const Command& command : kCommands) {
+    fprintf(out, "  %-10s %s\n", command.name, command.summary);
+  }
+  fputs(
+      "\n"
+      "options:\n"
+      "  -h, --help     show this text\n"
+      "      --version  show the version\n"
+      "\n"
+      "'cmwq help COMMAND' shows a command's options.\n",
+      out);
+}
+
+int HelpMain(int argc, char** argv) {
+  if (argc < 2 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
+    PrintHelp(stdout);
+    return kExitOk;
+  }
+  const Command* command = FindCommand(argv[1]);
+  if (command == nullptr) {
+    Complain("there is no command '%s'; 'cmwq help' lists them", argv[1]);
+    return kExitUsage;
+  }
+  PrintCommandHelp(*command, stdout);
+  return kExitOk;
+}
+
+int Main(int argc, char** argv) {
+  constexpr int kVersionOption = 256;
+  constexpr option kOptions[] = {
+      {"help", no_argument, nullptr, 'h'}, {"version", no_argument, nullptr, kVersionOption}, {}};
+  switch (getopt_long(argc, argv, "+h", kOptions, nullptr)) {
+    case -1:
+      break;
+    case 'h':
+      PrintHelp(stdout);
+      return kExitOk;
+    case kVersionOption:
+      puts("cmwq " CMWQ_VERSION);
+      return kExitOk;
+    default:
+      PrintHelp(stderr);
+      return kExitUsage;
+  }
+  if (optind == argc) {
+    PrintHelp(stderr);
+    return kExitUsage;
+  }
+  const Command* command = FindCommand(argv[optind]);
+  if (command == nullptr) {
+    Complain("there is no command '%s'; 'cmwq help' lists them", argv[optind]);
+    return kExitUsage;
+  }
+  const int first = optind;
+  // getopt_long starts its complaints with this.
+  std::string title = std::string("cmwq ") + command->name;
+  argv[first] = title.data();
+  optind = 0;  // the subcommand scans its own arguments from the start
+  return command->run(argc - first, argv + first);
+}
+
+}  // namespace
+
+const Command* FindCommand(const char* name) {
+  for (const Command& command : kCommands) {
+    if (strcmp(command.name, name) == 0) return &command;
+  }
+  return nullptr;
+}
+
+void PrintCommandHelp(const Command& command, FILE* out) {
+  fprintf(out, "usage: cmwq %s %s\n\n%c%s.\n", command.name, command.arguments,
+          command.summary[0] & ~0x20, command.summary + 1);
+  if (command.details[0] != '\0') fprintf(out, "\n%s", command.details);
+}
+
+int UsageError(const char* command) {
+  fprintf(stderr, "'cmwq help %s' shows its options\n", command);
+  return kExitUsage;
+}
+
+}  // namespace cmwq::tools
+
+int main(int argc, char** argv) { return cmwq::tools::Main(argc, argv); }
