@@ -126,8 +126,15 @@ void CpuGate::MarkEvents(const struct epoll_event* events, int n) {
 Member* CpuGate::PickReady(uint64_t now) {
   if (nr_ready_ == 0) return nullptr;
   auto* const oldest = reinterpret_cast<Member*>(ready_.back());
-  const uint64_t fair = static_cast<uint64_t>(base::g_conf.gate_fair_ms) * base::kNsPerMs;
-  if (nr_ready_ > 1 && now - oldest->ready_since_ns > fair) return oldest;
+  // A full round over many members takes longer than one over few.
+  const uint64_t members = static_cast<uint64_t>(population_.load(std::memory_order_relaxed));
+  const uint64_t fair = static_cast<uint64_t>(base::g_conf.gate_fair_ms) * base::kNsPerMs +
+                        members * static_cast<uint64_t>(base::g_conf.gate_fair_us) * 1000;
+  // At most every kFairShare-th: when all are late, serving them in order would make every statement
+  // queue behind all others, and nothing would ever be on time again.
+  if (nr_ready_ > 1 && ++fair_turn_ % kFairShare == 0 && now - oldest->ready_since_ns > fair) {
+    return oldest;
+  }
   return reinterpret_cast<Member*>(ready_.front());
 }
 
@@ -412,12 +419,18 @@ bool CpuGate::Tick(uint64_t now) {
   RepairDrift();
   {
     sync::MutexLock hold(lock_);
-    while (nr_ready_ > 0 && wakes.n < WakeList::kMax) {
+    // Nobody was let in since the last tick, and somebody waits for longer than the bound: those inside
+    // are at something long. A mere queue is no reason: it moves.
+    const bool stuck = stats_.requests == last_requests_;
+    if (stuck && nr_ready_ > 0) {
+      auto* const latest = reinterpret_cast<Member*>(ready_.front());
       auto* const oldest = reinterpret_cast<Member*>(ready_.back());
-      if (now - oldest->ready_since_ns < bound) break;
-      if (conc_.nr_running() >= Limit()) ++stats_.over_limit;
-      Grant(oldest, nullptr, now, &wakes);
+      if (now - oldest->ready_since_ns >= bound) {
+        if (conc_.nr_running() >= Limit()) ++stats_.over_limit;
+        Grant(now - latest->ready_since_ns >= bound ? latest : oldest, nullptr, now, &wakes);
+      }
     }
+    last_requests_ = stats_.requests;
     Publish();
     collect = nr_waiting_ > 0 && leader_ == nullptr;
     active = collect || nr_ready_ > 0;

@@ -95,6 +95,7 @@ class CpuGate final : public pool::Watched {
 
  private:
   static constexpr int kBatch = 64;  // events per harvest
+  static constexpr uint32_t kFairShare = 4;
 
   struct WakeList {
     static constexpr int kMax = 16;
@@ -144,6 +145,8 @@ class CpuGate final : public pool::Watched {
   uint32_t nr_waiting_ CMWQ_GUARDED_BY(lock_) = 0;      // at the boundary, ready or not
   Member* leader_ CMWQ_GUARDED_BY(lock_) = nullptr;
   uint64_t round_ CMWQ_GUARDED_BY(lock_) = 0;           // passes of Dispatch
+  uint32_t fair_turn_ CMWQ_GUARDED_BY(lock_) = 0;       // picks; every kFairShare-th may be the oldest
+  uint64_t last_requests_ CMWQ_GUARDED_BY(lock_) = 0;   // as of the last tick
   GateStats stats_ CMWQ_GUARDED_BY(lock_) = {};
   // For the detector, which takes no lock.
   std::atomic<int> ready_hint_{0};                      // AT(Publish, WantsWatch): nr_ready_

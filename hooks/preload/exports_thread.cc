@@ -21,9 +21,11 @@ int ThreadId(pthread_t thread) {
   return ~(clock >> 3);
 }
 
-bool HasVirtualAffinity(int tid, size_t size, cpu_set_t* mask) {
-  return Active() && tid >= 0 && mask != nullptr &&
-         gate::VirtualAffinity(tid, reinterpret_cast<unsigned long*>(mask), size);
+// Puts the mask that the program knows in place of the real one. The original has been asked first:
+// it alone knows which sizes and threads it accepts.
+void ShowVirtualAffinity(int tid, size_t size, cpu_set_t* mask) {
+  if (!Active() || tid < 0) return;
+  gate::VirtualAffinity(tid, reinterpret_cast<unsigned long*>(mask), size);
 }
 
 }  // namespace
@@ -67,8 +69,9 @@ CMWQ_EXPORT(int, thrd_join, (thrd_t thread, int* result)) {
 }
 
 CMWQ_EXPORT(int, sched_getaffinity, (pid_t tid, size_t size, cpu_set_t* mask)) {
-  if (HasVirtualAffinity(tid, size, mask)) return 0;
-  return CMWQ_REAL(sched_getaffinity)(tid, size, mask);
+  const int rc = CMWQ_REAL(sched_getaffinity)(tid, size, mask);
+  if (rc == 0) ShowVirtualAffinity(tid, size, mask);
+  return rc;
 }
 
 CMWQ_EXPORT(int, sched_setaffinity, (pid_t tid, size_t size, const cpu_set_t* mask)) {
@@ -77,8 +80,9 @@ CMWQ_EXPORT(int, sched_setaffinity, (pid_t tid, size_t size, const cpu_set_t* ma
 }
 
 CMWQ_EXPORT(int, pthread_getaffinity_np, (pthread_t thread, size_t size, cpu_set_t* mask)) {
-  if (Active() && HasVirtualAffinity(ThreadId(thread), size, mask)) return 0;
-  return CMWQ_REAL(pthread_getaffinity_np)(thread, size, mask);
+  const int rc = CMWQ_REAL(pthread_getaffinity_np)(thread, size, mask);
+  if (rc == 0 && Active()) ShowVirtualAffinity(ThreadId(thread), size, mask);
+  return rc;
 }
 
 CMWQ_EXPORT(int, pthread_setaffinity_np,

@@ -14,7 +14,8 @@ constinit Conf g_conf;
 const ConfKey kConfKeys[] = {
     {"canary", &Conf::canary, 0, 1, "watch for blocks that nobody announced (0: tick only)"},
     {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
-    {"gate_fair_ms", &Conf::gate_fair_ms, 0, 60'000, "ready requests older than this go first"},
+    {"gate_fair_ms", &Conf::gate_fair_ms, 0, 60'000, "age from which ready requests get turns"},
+    {"gate_fair_us", &Conf::gate_fair_us, 0, 1'000'000, "added to that age per thread of the pool"},
     {"gate_limit", &Conf::gate_limit, 1, 1024, "requests that may run per CPU"},
     {"gate_pin", &Conf::gate_pin, 0, 1, "pin threads of the server to their pool's CPU"},
     {"gate_wait_ms", &Conf::gate_wait_ms, 1, 10'000, "longest time a request is held"},

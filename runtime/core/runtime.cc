@@ -9,6 +9,7 @@
 #include <new>
 
 #include "runtime/base/conf.h"
+#include "runtime/core/io.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/work_word.h"
 
@@ -128,7 +129,9 @@ void Runtime::Revive() {
   }
   for (base::ListNode* n = queues_.front(); n != nullptr; n = queues_.next(n)) {
     auto* const queue = base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry));
-    if (queue->rescuer != nullptr) queue->rescuer->Start();
+    if (queue->rescuer != nullptr && queue->rescuer->Start() != 0) {
+      base::RawLog(base::LogLevel::kError, "fork child: queue %s has no rescuer", queue->name);
+    }
   }
 }
 
@@ -159,8 +162,9 @@ void Runtime::AfterForkInChild() {
   Runtime& r = Get();
   pool::SetCurrentWorker(nullptr);
   sync::t_locks_held = 0;
+  r.events_->ResetAfterFork(&DropTimer);  // first: it unlinks the pools' timers
+  ResetIoAfterFork();
   for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->ResetAfterFork(&DropWork);
-  r.events_->ResetAfterFork(&DropTimer);
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     wq::ResetAfterFork(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)),
                        &DropWork);

@@ -4,6 +4,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <cerrno>
+
 #include "runtime/base/check.h"
 
 namespace cmwq::platform {
@@ -26,6 +28,11 @@ class RealEnv final : public Env {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     err = pthread_create(thread, &attr, fn, arg);
+    if (err == EINVAL && stack_bytes != 0) {
+      // The program's thread-local storage does not fit into so small a stack.
+      pthread_attr_destroy(&attr);
+      if (pthread_attr_init(&attr) == 0) err = pthread_create(thread, &attr, fn, arg);
+    }
     pthread_sigmask(SIG_SETMASK, &old, nullptr);
     pthread_attr_destroy(&attr);
     return err;
@@ -51,6 +58,11 @@ Env* SystemEnv() {
 }
 
 void NameSelf(const char* name) { base::Sys(SYS_prctl, PR_SET_NAME, name); }
+
+int SelfNice() {
+  const long r = base::Sys(SYS_getpriority, PRIO_PROCESS, 0);
+  return r > 0 ? 20 - static_cast<int>(r) : 0;  // the system call returns 20 - nice
+}
 
 void NiceSelf(int nice) {
   if (nice == 0) return;

@@ -39,6 +39,8 @@ Env* SystemEnv();
 // once and ignored.
 void NameSelf(const char* name);
 void NiceSelf(int nice);
+// Nice value of the calling thread.
+int SelfNice();
 
 }  // namespace cmwq::platform
 

@@ -30,11 +30,16 @@ class BasicConcurrency {
 
   // Sleeping side, steps 1-3. True: the caller must kick.
   bool Sleeping(Word& word) { return Apply(word.Sleep()); }
-  // Detector found a counted worker asleep (steps 1-3 on its behalf). True: it was so and was changed.
+  // Detector found a counted worker asleep (steps 1-2 on its behalf; the caller asks nr_running() and
+  // wakes). True: it was so and was changed. The count is lowered first and given back on failure: a
+  // detector may lose the CPU for long at idle priority, and a count that stays one too high meanwhile
+  // would stop the pool, while one too low starts a worker too many at worst.
   bool Presume(Word& word, uint32_t seen) {
-    const int change = word.Presume(seen);
-    if (change != 0) Apply(change);
-    return change != 0;
+    if (!Word::Counted(seen)) return false;
+    nr_running_.fetch_sub(1, std::memory_order_seq_cst);  // pairs with SetPending
+    if (word.Presume(seen) != 0) return true;
+    nr_running_.fetch_add(1, std::memory_order_seq_cst);
+    return false;
   }
   void Unpresume(Word& word, uint32_t seen) { Apply(word.Unpresume(seen)); }
   // Back from blocking. Never kicks: the count only rises.
@@ -54,7 +59,7 @@ class BasicConcurrency {
   // The list got shorter: no order needed, a stale high value only costs a needless kick.
   void LowerPending(uint32_t n) { nr_pending_.store(n, std::memory_order_relaxed); }
 
-  // A detector's late debt can make the sum low by one for a moment; nobody may act on the sign.
+  // A detector that paid in advance can make the sum low by one; nobody may act on the sign.
   int32_t nr_running() const {
     const int32_t n = nr_running_.load(std::memory_order_seq_cst);
     return n > 0 ? n : 0;

@@ -50,7 +50,10 @@ void WorkerPool::ReportCreateFailure(int err) {
 }
 
 // Context: manager, GoLive, event thread; never two at once per pool. Locks: none held.
-bool WorkerPool::CreateWorker() {
+// give_up_role: the caller holds the role without being a worker. It must end in the same section that
+// makes the new worker visible: later, that worker might start without a spare, trusting in a manager
+// that will not look again, and block.
+bool WorkerPool::CreateWorker(bool give_up_role) {
   CMWQ_TEST_POINT("manager.create");
   Worker* const w = TakeSlot();
   int err = w != nullptr ? 0 : ENFILE;
@@ -75,6 +78,7 @@ bool WorkerPool::CreateWorker() {
     ++nr_workers_;
     if (static_cast<uint64_t>(nr_workers_) > stats_.peak_workers) stats_.peak_workers = nr_workers_;
     EnterIdle(w);
+    if (give_up_role) HoldRole(false, nullptr);
   }
   // Let it look once: work may have come while it was being made.
   Wake(w);
@@ -88,17 +92,15 @@ bool WorkerPool::CreateWorker() {
 // manages: the caller may then start. After true the caller must ask every predicate again.
 bool WorkerPool::ManageWorkers(Worker* w) {
   if (managing_) return false;
-  managing_ = true;
-  manager_ = w;
+  HoldRole(true, w);
   const bool cooling = env_->NowNs() < next_create_ns_;
   lock.Unlock();
   // The mayday timer runs beside the attempt, because the attempt itself may take long.
   ArmManageTimer();
-  const bool created = !cooling && CreateWorker();
+  const bool created = !cooling && CreateWorker(false);
   if (created) events_->Disarm(&manage_timer_.timer);
   lock.Lock();
-  manager_ = nullptr;
-  managing_ = !created;
+  HoldRole(!created, nullptr);
   return true;
 }
 
@@ -117,19 +119,16 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   pool->lock.Lock();
   const bool ours = pool->managing_ && pool->manager_ == nullptr;
   const bool relieved = ours && pool->nr_idle_ > 0;
-  if (relieved) pool->managing_ = false;
+  if (relieved) pool->HoldRole(false, nullptr);
+  // The workers that there are may block without a word; nobody else arms the detector then.
+  if (ours && !relieved && pool->nr_pending_ > 0) pool->ArmDetector();
   const bool attempt = ours && !relieved && now >= pool->next_create_ns_;
   pool->lock.Unlock();
   if (relieved) return;
   pool->SendMaydays();
   if (attempt) {
     pool->events_->mu.Unlock();
-    const bool created = pool->CreateWorker();
-    if (created) {
-      pool->lock.Lock();
-      pool->managing_ = false;
-      pool->lock.Unlock();
-    }
+    const bool created = pool->CreateWorker(true);
     pool->events_->mu.Lock();
     if (created) return;
   }

@@ -30,6 +30,8 @@ constinit Callback g_before_live = nullptr;
 WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
                        const base::Conf* conf)
     : attrs_(attrs),
+      place_(attrs.cpu >= 0 ? platform::CpuSet::Of(attrs.cpu) : env->AllowedCpus()),
+      base_nice_(platform::SelfNice()),
       env_(env),
       events_(events),
       conf_(conf),
@@ -50,16 +52,9 @@ void WorkerPool::GoLiveSlow() {
     detector_.store(AttachDetector(attrs_.cpu, this), std::memory_order_release);
   }
   lock.Lock();
-  managing_ = true;
+  HoldRole(true, nullptr);
   lock.Unlock();
-  const bool created = CreateWorker();
-  if (created) {
-    lock.Lock();
-    managing_ = false;
-    lock.Unlock();
-  } else {
-    ArmManageTimer();  // the role stays with the event thread
-  }
+  if (!CreateWorker(true)) ArmManageTimer();  // the role stays with the event thread
   live_.store(true, std::memory_order_release);  // pairs with the load in GoLive
 }
 
@@ -99,7 +94,11 @@ void WorkerPool::Kick() {
 }
 
 bool WorkerPool::WantsWatch() const {
-  return conc_.nr_pending() > 0 && first_idle_.load(std::memory_order_acquire) != nullptr;
+  if (conc_.nr_pending() == 0) return false;
+  // seq_cst, twice: pairs with the stores that precede ArmDetector in EnterIdle and ManageFire.
+  if (first_idle_.load(std::memory_order_seq_cst) != nullptr) return true;
+  // Nobody can be started, but rescuers can help; they are called only once nobody counts as running.
+  return short_handed_.load(std::memory_order_seq_cst) && conc_.nr_running() > 0;
 }
 
 int WorkerPool::ListSuspects(Suspect* out, int max) {
@@ -216,8 +215,8 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   DropWorkersAfterFork(drop);
   for (Worker*& bucket : busy_) bucket = nullptr;
   nr_workers_ = nr_idle_ = 0;
-  managing_ = false;
-  manager_ = nullptr;
+  HoldRole(false, nullptr);
+  next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
   stats_ = {};

@@ -56,6 +56,8 @@ class WorkerPool final : public Watched {
 
   const Attrs& attrs() const { return attrs_; }
   bool bound() const { return attrs_.cpu >= 0; }
+  // Where workers and rescuers of this pool belong.
+  const platform::CpuSet& place() const { return place_; }
 
   // Makes the pool ready for its first item: first worker, detector. Takes no lock of the caller's.
   // When no thread can be made the event thread keeps trying; items queued meanwhile wait.
@@ -135,7 +137,12 @@ class WorkerPool final : public Watched {
 
   // manager.cc
   Worker* TakeSlot() CMWQ_EXCLUDES(lock);
-  bool CreateWorker() CMWQ_EXCLUDES(lock);
+  bool CreateWorker(bool give_up_role) CMWQ_EXCLUDES(lock);
+  void HoldRole(bool managing, Worker* manager) CMWQ_REQUIRES(lock) {
+    managing_ = managing;
+    manager_ = manager;
+    short_handed_.store(managing && manager == nullptr, std::memory_order_seq_cst);
+  }
   bool ManageWorkers(Worker* w) CMWQ_REQUIRES(lock);
   void ArmManageTimer() CMWQ_EXCLUDES(lock);
   void ReportCreateFailure(int err);
@@ -146,6 +153,8 @@ class WorkerPool final : public Watched {
   void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
 
   const Attrs attrs_;                              // I
+  const platform::CpuSet place_;                   // I: the CPU, or all that the process may use
+  const int base_nice_;                            // I: of the thread that started the runtime
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
@@ -164,6 +173,8 @@ class WorkerPool final : public Watched {
   Worker* manager_ CMWQ_GUARDED_BY(lock) = nullptr;  // null while the event thread has it
   Worker* busy_[kBusyHashSize] CMWQ_GUARDED_BY(lock) = {};
   std::atomic<Worker*> first_idle_{nullptr};       // AT(PublishFirstIdle, Nudge): hint for detectors
+  // The event thread has the manager role; written under the lock.
+  std::atomic<bool> short_handed_{false};          // AT(HoldRole, WantsWatch)
 
   // Slots: state words lie densely so that a detector scans many of them in a few cache lines.
   StateWord* words_;                               // I: array of conf.max_workers

@@ -25,9 +25,17 @@ Rescuer::Rescuer(platform::Env* env, const char* queue_name) : env_(env) {
   worker_.is_rescuer = true;
 }
 
-int Rescuer::Start() { return env_->CreateThread(&Main, this, 0, &thread_); }
+int Rescuer::Start() {
+  if (started_) return 0;
+  const int err = env_->CreateThread(&Main, this, 0, &thread_);
+  started_ = err == 0;
+  return err;
+}
 
 void Rescuer::Stop() {
+  // In the child of a fork that has not used the engine yet there is no thread to join.
+  if (!started_) return;
+  started_ = false;
   {
     sync::MutexLock hold(mayday_lock_);
     stop_ = true;
@@ -85,13 +93,18 @@ bool Rescuer::OthersWait() {
   return !maydays_.empty();
 }
 
-void Rescuer::ResetAfterFork() {
+void Rescuer::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   mayday_lock_.ResetAfterFork();
-  while (maydays_.PopFront() != nullptr) {
+  // Not node by node: mayday_lock_ was not held at the fork, the list may be half linked.
+  base::ListInit(maydays_.head());
+  while (base::ListNode* const node = worker_.scheduled.PopFront()) {
+    drop(base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_)));
   }
-  while (worker_.scheduled.PopFront() != nullptr) {
-  }
+  started_ = false;
   stop_ = false;
+  worker_.block_depth = 0;
+  worker_.pool = nullptr;
+  worker_.current_fn = nullptr;
   worker_.current_work = nullptr;
   worker_.current_pwq = nullptr;
   worker_.parker.Reset();
@@ -102,15 +115,11 @@ void Rescuer::ResetAfterFork() {
 // Context: rescuer. Locks: takes the pool's, dropped around each function.
 void Rescuer::ServePwq(PwqBase* pwq) {
   WorkerPool* const pool = pwq->pool;
-  if (pool->bound()) {
-    const int err = env_->BindSelf(platform::CpuSet::Of(pool->attrs().cpu));
-    if (err < 0) {
-      // The CPU is gone from this process: serving elsewhere is better than not at all.
-      CMWQ_WARN_ONCE("rescuer %s: cannot go to CPU %d (errno %d); serving from elsewhere", name_,
-                     pool->attrs().cpu, -err);
-    }
-  } else {
-    env_->BindSelf(env_->AllowedCpus());
+  const int err = env_->BindSelf(pool->place());
+  if (err < 0 && pool->bound()) {
+    // The CPU is gone from this process: serving elsewhere is better than not at all.
+    CMWQ_WARN_ONCE("rescuer %s: cannot go to CPU %d (errno %d); serving from elsewhere", name_,
+                   pool->attrs().cpu, -err);
   }
   pool->lock.Lock();
   worker_.pool = pool;

@@ -19,7 +19,7 @@ class Rescuer {
  public:
   Rescuer(platform::Env* env, const char* queue_name);
 
-  // Creates the thread and touches its stack. 0 or errno.
+  // Creates the thread, which touches its stack. 0 or errno. Nothing to do if it is there already.
   int Start();
   // Serves what is on the distress list, then ends and joins the thread.
   void Stop() CMWQ_EXCLUDES(mayday_lock_);
@@ -28,8 +28,8 @@ class Rescuer {
   // Context: any; locks: pwq->pool->lock held, takes kMayday.
   bool Mayday(PwqBase* pwq) CMWQ_EXCLUDES(mayday_lock_);
 
-  // Child of fork: the thread is gone; Start makes it anew.
-  void ResetAfterFork() CMWQ_NO_TSA;
+  // Child of fork: the thread is gone; Start makes it anew. Calls drop for each item it had taken.
+  void ResetAfterFork(void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;
 
   uint64_t rescued() const { return nr_rescued_.load(std::memory_order_relaxed); }
   bool IsSelf() const { return CurrentWorker() == &worker_; }
@@ -45,6 +45,7 @@ class Rescuer {
   platform::Env* const env_;                                   // I
   char name_[16];                                              // I
   pthread_t thread_{};                                         // I: after Start
+  bool started_ = false;  // creator, then the reviver of a forked child, then the destroyer: never two
   StateWord word_;                                             // AT: stays in PREP, never counted
   Worker worker_;                                              // S: the rescuer thread
   sync::Mutex mayday_lock_{sync::Rank::kMayday};

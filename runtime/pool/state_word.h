@@ -37,8 +37,8 @@ template <class Sync>
 class BasicStateWord {
  public:
   // Each changer returns the change it made to "is counted": -1, 0 or +1. The caller owes exactly that
-  // change to nr_running. One worker's changes follow each other, but the debt of a detector may be
-  // paid after the worker's next one: nr_running may read low by one for a moment, never for long.
+  // change to nr_running. One worker's changes follow each other; a detector pays in advance (Presume in
+  // concurrency.h), so that nr_running may read low by one while it is about to act, never high.
 
   // Own hook: about to block.
   int Sleep() {

@@ -48,19 +48,25 @@ void WorkerRunning() {
 
 void WorkerPool::PlaceSelf(const Worker* w) {
   char name[16];
+  // A thread inherits place and priority of whoever created it: a worker of another pool, perhaps.
   if (!bound()) {
     base::RawFormat(name, sizeof(name), "wq/u%u:%d", attrs_.id, w->slot);
+    env_->BindSelf(place_);
   } else {
     base::RawFormat(name, sizeof(name), "wq/%d:%d%s", attrs_.cpu, w->slot,
                     attrs_.nice < 0 ? "H" : "");
-    const int err = env_->BindSelf(platform::CpuSet::Of(attrs_.cpu));
+    const int err = env_->BindSelf(place_);
     if (err < 0) {
       CMWQ_WARN_ONCE("cannot place a worker on CPU %d (errno %d): its workers run anywhere",
                      attrs_.cpu, -err);
     }
   }
   platform::NameSelf(name);
-  platform::NiceSelf(attrs_.nice);
+  if (attrs_.nice != 0) {
+    platform::NiceSelf(attrs_.nice);
+  } else if (platform::SelfNice() < base_nice_) {
+    platform::NiceSelf(base_nice_);
+  }
 }
 
 void* WorkerPool::WorkerMain(void* arg) {
@@ -85,6 +91,9 @@ void WorkerPool::WorkerLoop(Worker* w) {
     {
       sync::MutexLock hold(lock);
       if (w->die) return;
+      // A waker without the lock (Nudge, or Wake after the lock was dropped) may have meant the thread
+      // that had this object before. Its creator wakes it once it is on the idle list.
+      if (!w->idle) continue;
       LeaveIdle(w);
       WorkUntilDone(w);
       EnterIdle(w);
@@ -104,6 +113,8 @@ void WorkerPool::WorkUntilDone(Worker* w) {
 
     conc_.Running(*w->word);
     conc_.ClearFlags(*w->word, WorkerFlag::kPrep | WorkerFlag::kRebound);
+    // What was queued while nobody ran armed nothing: it woke this worker instead.
+    if (nr_pending_ > 1) ArmDetector();
     do {
       base::ListNode* const node = worklist_.front();
       if (node == nullptr) break;
@@ -214,7 +225,9 @@ void WorkerPool::PublishFirstIdle() {
   base::ListNode* const node = idle_list_.front();
   Worker* const w =
       node != nullptr ? base::ListOwner<Worker>(node, offsetof(Worker, entry)) : nullptr;
-  first_idle_.store(w, std::memory_order_release);  // pairs with the load in Nudge
+  // seq_cst: also pairs with WantsWatch. EnterIdle goes on to ask whether the detector is dormant, and
+  // one of the two must see the other.
+  first_idle_.store(w, std::memory_order_seq_cst);
 }
 
 void WorkerPool::HashInsert(Worker* w) {

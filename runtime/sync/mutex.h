@@ -56,7 +56,10 @@ class CMWQ_CAPABILITY("mutex") Mutex {
   // Tells the analysis what the caller proved in another way.
   void AssertHeld() const CMWQ_ASSERT_HELD(this) {}
   // Child of fork only: nobody else is left to hold it.
-  void ResetAfterFork() CMWQ_NO_TSA { word_.store(kFree, std::memory_order_relaxed); }
+  void ResetAfterFork() CMWQ_NO_TSA {
+    RankRelease(rank_, this);
+    word_.store(kFree, std::memory_order_relaxed);
+  }
 
  private:
   static constexpr int32_t kFree = 0, kHeld = 1, kContended = 2;

@@ -18,7 +18,7 @@ uint64_t Deadline(platform::Env* env, uint64_t delay_ns) {
 }
 
 // Claims an idle item for the timer and arms it. False: pending or disabled.
-bool ArmDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t deadline,
+bool ArmDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t deadline,
                 platform::EventThread* events) {
   const auto ref = WordOf(&d->work);
   sync::MutexLock hold(events->mu);
@@ -32,6 +32,7 @@ bool ArmDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t deadline,
   } while (!ref.compare_exchange_weak(word, word | Word::kPending | Word::kTimer,
                                       std::memory_order_seq_cst));
   d->wq_ = reinterpret_cast<struct cmwq_workqueue*>(wq);
+  d->cpu_ = cpu;
   d->timer_.fire = &FireDelayed;
   d->timer_.prev = nullptr;
   events->ArmLocked(&d->timer_, deadline);
@@ -59,8 +60,7 @@ bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
   const int cpu = CpuNow(wq, env);
   if (delay_ns == 0) return QueueWork(wq, cpu, &d->work);
   wq->PwqFor(cpu)->pool->GoLive();  // not from the timer: it would create threads under kTimer
-  d->cpu_ = cpu;
-  return ArmDelayed(wq, d, Deadline(env, delay_ns), events);
+  return ArmDelayed(wq, cpu, d, Deadline(env, delay_ns), events);
 }
 
 bool ModDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns, PoolTable* pools,
@@ -69,9 +69,10 @@ bool ModDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns, P
   for (;;) {
     if (CancelWork(&d->work, pools, events)) was_pending = true;
     if (Word::Disabled(WordOf(&d->work).load(std::memory_order_relaxed))) return was_pending;
-    // Fails only if somebody queued it in between: then that queueing is taken back in turn.
     if (QueueDelayed(wq, d, delay_ns, events, env)) return was_pending;
-    if (wq->state.load(std::memory_order_relaxed) != WqState::kLive) return was_pending;
+    // Refused, for as long as the queue drains; or somebody queued it in between: then that queueing is
+    // taken back in turn.
+    if (Refused(wq)) return was_pending;
   }
 }
 

@@ -141,15 +141,16 @@ bool WaitForRunning(struct cmwq_work* work, PoolTable* pools) {
 // Context: worker, canceller, flusher. Locks: any pool's may be held; takes none.
 void ColourDone(Workqueue* wq, int colour) {
   FlushState& f = wq->flush;
-  // acq_rel: the last one sees what all the others finished.
-  if (f.nr_pwqs[colour].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  // seq_cst, here and below: the last ones of two colours may come at once, each changing its own count
+  // and then reading the other's. One of them must see both at zero, or nobody advances past the second.
+  if (f.nr_pwqs[colour].fetch_sub(1, std::memory_order_seq_cst) != 1) return;
   // Colours complete in order: a flush also waits for the items of the flushes before it. Several
   // callers may advance at once; each step is taken by one.
   bool advanced = false;
-  uint64_t done = f.done.load(std::memory_order_acquire);
+  uint64_t done = f.done.load(std::memory_order_seq_cst);
   while (done < f.current.load(std::memory_order_acquire) &&
-         f.nr_pwqs[done % kColours].load(std::memory_order_acquire) == 0) {
-    if (f.done.compare_exchange_strong(done, done + 1, std::memory_order_acq_rel)) {
+         f.nr_pwqs[done % kColours].load(std::memory_order_seq_cst) == 0) {
+    if (f.done.compare_exchange_strong(done, done + 1, std::memory_order_seq_cst)) {
       ++done;
       advanced = true;
     }

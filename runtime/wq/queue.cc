@@ -5,7 +5,6 @@
 #include "runtime/wq/workqueue.h"
 
 namespace cmwq::wq {
-namespace {
 
 // Draining queues take only what their own items queue; dying ones nothing (kernel: is_chained_work).
 bool Refused(Workqueue* wq) {
@@ -19,6 +18,8 @@ bool Refused(Workqueue* wq) {
                  state == WqState::kLive ? "draining" : "being destroyed");
   return true;
 }
+
+namespace {
 
 // Locks the pool that must take the item and returns its pwq (kernel: __queue_work). If the item still
 // runs on another pool for the same queue, it goes there: one item is never executed twice at once.

@@ -105,7 +105,7 @@ void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) {
                        std::memory_order_relaxed);
   for (auto& n : wq->flush.nr_pwqs) n.store(0, std::memory_order_relaxed);
   wq->nr_drainers.store(0, std::memory_order_relaxed);
-  if (wq->rescuer != nullptr) wq->rescuer->ResetAfterFork();
+  if (wq->rescuer != nullptr) wq->rescuer->ResetAfterFork(drop);
   wq->ForEachPwq([drop](Pwq* pwq) CMWQ_NO_TSA {
     while (base::ListNode* const node = pwq->inactive.PopFront()) drop(WorkOf(node));
     base::ListInit(&pwq->mayday_entry.node);

@@ -115,6 +115,8 @@ int ClampMaxActive(int max_active);
 void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;
 
 // queue.cc
+// The queue takes nothing from the calling thread; says so once.
+bool Refused(Workqueue* wq);
 bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work);
 // The half of QueueWork for a timer that expires: the item is PENDING|TIMER and becomes queued.
 // Locks: kTimer held, takes kPool.
