@@ -8,12 +8,39 @@
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/env.h"
+#include "runtime/sync/mutex.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
 
 namespace cmwq::detect {
+namespace {
+
+// sched_setattr(2); libc has no wrapper for it.
+struct SchedAttr {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;
+};
+
+// SCHED_IDLE with the shortest slice that the scheduler takes (0.1 ms). A yield moves a thread's
+// deadline on by its slice divided by its weight, which is 3/1024 here: with the default slice a
+// canary that was picked beside a running worker would not be picked again for a second, nor could it
+// die before that.
+bool BecomeIdleClass() {
+  SchedAttr attr = {};
+  attr.size = sizeof(attr);
+  attr.policy = SCHED_IDLE;
+  attr.runtime = 100'000;
+  if (base::Sys(SYS_sched_setattr, 0, &attr, 0) == 0) return true;
+  struct sched_param param = {};
+  return base::Sys(SYS_sched_setscheduler, 0, SCHED_IDLE, &param) == 0;
+}
+
+}  // namespace
 
 void Canary::Run(int cpu) {
   cpu_ = cpu;
@@ -23,9 +50,8 @@ void Canary::Run(int cpu) {
   // A table of our own, empty but for the standard three: nothing of the program's stays open through
   // us, and nothing of ours is closed or counted with the program's.
   base::Sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_UNSHARE);
-  struct sched_param param = {};
   const bool bound = platform::CpuSet::Of(cpu).StoreAffinity(0) == 0;
-  const bool idle = base::Sys(SYS_sched_setscheduler, 0, SCHED_IDLE, &param) == 0;
+  const bool idle = BecomeIdleClass();
   tick_mode_ = !bound || !idle;
   if (tick_mode_) {
     base::RawLog(base::LogLevel::kInfo,
@@ -33,23 +59,35 @@ void Canary::Run(int cpu) {
                  bound ? "SCHED_IDLE" : "affinity", static_cast<long>(base::g_conf.tick_ms));
     base::Sys(SYS_prctl, PR_SET_TIMERSLACK, 1);
   }
-  int quiet = 0;
+  int in_vain = 0;
   for (;;) {
-    if (!Wanted()) {
-      if (++quiet >= kLinger || tick_mode_) {
-        Sleep();
-        quiet = 0;
-        continue;
-      }
-    } else {
-      quiet = 0;
-      for (auto& slot : watched_) {
-        pool::Watched* const w = slot.load(std::memory_order_acquire);  // pairs with Watch
-        if (w != nullptr && w->WantsWatch()) LookOnce(w);
-      }
+    if (!Wanted() && (tick_mode_ || !Linger())) {
+      Sleep();
+      in_vain = 0;
+      continue;
     }
+    bool acted = false;
+    for (auto& slot : watched_) {
+      pool::Watched* const w = slot.load(std::memory_order_acquire);  // pairs with Watch
+      if (w != nullptr && w->WantsWatch() && LookOnce(w)) acted = true;
+    }
+    // Whoever was woken has preempted us by now. Not so if the hint was stale again and again.
+    if (acted && !tick_mode_ && ++in_vain < kMaxInVain) continue;
+    in_vain = 0;
     Pause();
   }
+}
+
+// Work often comes back at once, and being woken with fresh lag would let us preempt a worker. Spinning,
+// not yielding: at idle priority one yield costs our place for seconds of anybody's CPU time, and a
+// process does not end before its last thread has had the CPU to die.
+bool Canary::Linger() const {
+  const uint64_t until = base::MonotonicNs() + kLingerNs;
+  while (base::MonotonicNs() < until) {
+    if (Wanted()) return true;
+    sync::CpuRelax();
+  }
+  return false;
 }
 
 bool Canary::Wanted() const {
@@ -61,21 +99,27 @@ bool Canary::Wanted() const {
 }
 
 // One look at one set. A sleeper that moved on meanwhile makes Presume fail, and nothing is done.
-void Canary::LookOnce(pool::Watched* watched) {
+// True: somebody was woken.
+bool Canary::LookOnce(pool::Watched* watched) {
   pool::Suspect suspects[kMaxSuspects];
   const int n = watched->ListSuspects(suspects, kMaxSuspects);
   if (n == 0) {
     // Nobody counts as running: somebody was woken and is on its way, or a wake-up met a stale hint.
     watched->Nudge();
-    return;
+    return true;
   }
+  bool acted = false;
   for (int i = 0; i < n; ++i) {
     if (reader_.Read(suspects[i].tid) != TaskState::kAsleep) {
       alarms_.fetch_add(1, std::memory_order_relaxed);
       continue;
     }
-    if (watched->Presume(suspects[i])) found_.fetch_add(1, std::memory_order_relaxed);
+    if (watched->Presume(suspects[i])) {
+      found_.fetch_add(1, std::memory_order_relaxed);
+      acted = true;
+    }
   }
+  return acted;
 }
 
 void Canary::Pause() {

@@ -39,13 +39,13 @@ class Canary final : public pool::BlockingSource {
  private:
   static constexpr int kMaxWatched = 8;
   static constexpr int kMaxSuspects = 64;
-  // Rounds without anything pending before it sleeps: work often comes back at once, and being woken
-  // with fresh lag would let it preempt a worker.
-  static constexpr int kLinger = 20;
+  static constexpr uint64_t kLingerNs = 10'000;  // about the time between two short items; arbitrary
+  static constexpr int kMaxInVain = 4;           // looks that woke somebody without effect, then yield
 
   void WakeUp() override;
   bool Wanted() const;
-  void LookOnce(pool::Watched* watched);
+  bool Linger() const;
+  bool LookOnce(pool::Watched* watched);
   void Sleep();
   void Pause();
 

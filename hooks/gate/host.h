@@ -1,5 +1,5 @@
-// What the gate needs from the library it lives in, without the gate knowing that library: the owner
-// of the process hooks (the preload, or a test) hands these functions over before Init().
+// What the gate needs from the library it lives in, without the gate knowing that library: the
+// owner of the process hooks (the preload, or a test) hands these functions over before Init().
 
 #ifndef CMWQ_HOOKS_GATE_HOST_H_
 #define CMWQ_HOOKS_GATE_HOST_H_

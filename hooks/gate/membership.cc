@@ -18,7 +18,9 @@ void* ReservePages(size_t bytes) {
 
 // Out of the way of programs that expect low numbers; close-on-exec.
 int MoveHigh(int fd) {
-  const long high = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 200);
+  // Below the usual limit of 1024, above what select() programs and shells pick by number.
+  long high = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 960);
+  if (high < 0) high = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 100);
   if (high < 0) return fd;
   base::SysClose(fd);
   return static_cast<int>(high);

@@ -1,8 +1,8 @@
 // Waiting at a request boundary, as the receiving and polling wrappers share it.
 //
-// A receiving call on a boundary descriptor becomes: the original in its non-waiting form; while that
-// says "nothing there", a wait inside the gate. What the program sees is what the waiting original
-// would have shown: results, errno, receive time-outs, interruptions.
+// A receiving call on a boundary descriptor becomes: the original in its non-waiting form; while
+// that says "nothing there", a wait inside the gate. What the program sees is what the waiting
+// original would have shown: results, errno, receive time-outs, interruptions.
 
 #ifndef CMWQ_HOOKS_PRELOAD_BOUNDARY_H_
 #define CMWQ_HOOKS_PRELOAD_BOUNDARY_H_
@@ -64,8 +64,8 @@ ssize_t ReceiveAtBoundary(int fd, Hook hook, Attempt attempt, Plain plain) {
   return n;
 }
 
-// A receive elsewhere (a back end's answer): tried first, so that an answer that is already there is
-// no sleep.
+// A receive elsewhere (a back end's answer): tried first, so that an answer that is already there
+// is no sleep.
 template <typename Attempt, typename Plain>
 ssize_t ReceiveElsewhere(int fd, Hook hook, Attempt attempt, Plain plain) {
   const int saved = errno;

@@ -1,8 +1,9 @@
 // Exported wrappers: making, copying and closing descriptors.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
 // A daemon that closes everything must not close what is ours: to it our descriptors do not exist.
 
@@ -124,13 +125,9 @@ CMWQ_EXPORT(int, close_range, (unsigned first, unsigned last, int flags)) {
   return CloseRange(first, last, flags);
 }
 
-CMWQ_EXPORT(void, closefrom, (int first)) {
-  return CloseFrom(first);
-}
+CMWQ_EXPORT(void, closefrom, (int first)) { return CloseFrom(first); }
 
-CMWQ_EXPORT(int, dup, (int fd)) {
-  return NoteCopy(fd, CMWQ_REAL(dup)(fd));
-}
+CMWQ_EXPORT(int, dup, (int fd)) { return NoteCopy(fd, CMWQ_REAL(dup)(fd)); }
 
 CMWQ_EXPORT(int, dup2, (int fd, int target)) {
   if (fd != target) {
@@ -149,9 +146,7 @@ CMWQ_EXPORT(int, dup3, (int fd, int target, int flags)) {
   return NoteCopy(fd, Bracketed(Hook::kClose, CMWQ_REAL(dup3), fd, target, flags));
 }
 
-CMWQ_EXPORT(int, pipe, (int fds[2])) {
-  return NoteNewPair(CMWQ_REAL(pipe)(fds), fds);
-}
+CMWQ_EXPORT(int, pipe, (int fds[2])) { return NoteNewPair(CMWQ_REAL(pipe)(fds), fds); }
 CMWQ_ALIAS(__pipe, pipe)
 
 CMWQ_EXPORT(int, pipe2, (int fds[2], int flags)) {
@@ -178,21 +173,13 @@ CMWQ_EXPORT(int, signalfd, (int fd, const sigset_t* mask, int flags)) {
   return NoteNew(CMWQ_REAL(signalfd)(fd, mask, flags));
 }
 
-CMWQ_EXPORT(int, inotify_init, ()) {
-  return NoteNew(CMWQ_REAL(inotify_init)());
-}
+CMWQ_EXPORT(int, inotify_init, ()) { return NoteNew(CMWQ_REAL(inotify_init)()); }
 
-CMWQ_EXPORT(int, inotify_init1, (int flags)) {
-  return NoteNew(CMWQ_REAL(inotify_init1)(flags));
-}
+CMWQ_EXPORT(int, inotify_init1, (int flags)) { return NoteNew(CMWQ_REAL(inotify_init1)(flags)); }
 
-CMWQ_EXPORT(int, epoll_create, (int size)) {
-  return NoteNew(CMWQ_REAL(epoll_create)(size));
-}
+CMWQ_EXPORT(int, epoll_create, (int size)) { return NoteNew(CMWQ_REAL(epoll_create)(size)); }
 
-CMWQ_EXPORT(int, epoll_create1, (int flags)) {
-  return NoteNew(CMWQ_REAL(epoll_create1)(flags));
-}
+CMWQ_EXPORT(int, epoll_create1, (int flags)) { return NoteNew(CMWQ_REAL(epoll_create1)(flags)); }
 
 CMWQ_EXPORT(int, memfd_create, (const char* name, unsigned flags)) {
   return NoteNew(CMWQ_REAL(memfd_create)(name, flags));

@@ -1,8 +1,9 @@
 // Exported wrappers: making data durable, space, locks on files, moving data between descriptors.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 
 #include <stdarg.h>
 
@@ -11,21 +12,13 @@
 
 using namespace cmwq::preload;  // NOLINT: the wrappers cannot live in a namespace
 
-CMWQ_EXPORT(int, fsync, (int fd)) {
-  return Bracketed(Hook::kSync, CMWQ_REAL(fsync), fd);
-}
+CMWQ_EXPORT(int, fsync, (int fd)) { return Bracketed(Hook::kSync, CMWQ_REAL(fsync), fd); }
 
-CMWQ_EXPORT(int, fdatasync, (int fd)) {
-  return Bracketed(Hook::kSync, CMWQ_REAL(fdatasync), fd);
-}
+CMWQ_EXPORT(int, fdatasync, (int fd)) { return Bracketed(Hook::kSync, CMWQ_REAL(fdatasync), fd); }
 
-CMWQ_EXPORT(void, sync, ()) {
-  return Bracketed(Hook::kSync, CMWQ_REAL(sync));
-}
+CMWQ_EXPORT(void, sync, ()) { return Bracketed(Hook::kSync, CMWQ_REAL(sync)); }
 
-CMWQ_EXPORT(int, syncfs, (int fd)) {
-  return Bracketed(Hook::kSync, CMWQ_REAL(syncfs), fd);
-}
+CMWQ_EXPORT(int, syncfs, (int fd)) { return Bracketed(Hook::kSync, CMWQ_REAL(syncfs), fd); }
 
 CMWQ_EXPORT(int, msync, (void* address, size_t length, int flags)) {
   if ((flags & MS_SYNC) == 0) return CMWQ_REAL(msync)(address, length, flags);
@@ -88,13 +81,13 @@ CMWQ_EXPORT(ssize_t, tee, (int in, int out, size_t n, unsigned flags)) {
   return Bracketed(Hook::kFile, CMWQ_REAL(tee), in, out, n, flags);
 }
 
-CMWQ_EXPORT(ssize_t, vmsplice,
-            (int fd, const struct iovec* iov, size_t count, unsigned flags)) {
+CMWQ_EXPORT(ssize_t, vmsplice, (int fd, const struct iovec* iov, size_t count, unsigned flags)) {
   if ((flags & SPLICE_F_NONBLOCK) != 0) return CMWQ_REAL(vmsplice)(fd, iov, count, flags);
   return Bracketed(Hook::kFile, CMWQ_REAL(vmsplice), fd, iov, count, flags);
 }
 
-// Not tried first: a conversion that fails because it may not wait has already given up the old lock.
+// Not tried first: a conversion that fails because it may not wait has already given up the old
+// lock.
 CMWQ_EXPORT(int, flock, (int fd, int operation)) {
   if ((operation & (LOCK_NB | LOCK_UN)) != 0) return CMWQ_REAL(flock)(fd, operation);
   return Bracketed(Hook::kFlock, CMWQ_REAL(flock), fd, operation);
@@ -129,6 +122,4 @@ CMWQ_EXPORT(int, fcntl, (int fd, int command, ...)) {
 CMWQ_ALIAS(fcntl64, fcntl)
 CMWQ_ALIAS(__fcntl, fcntl)
 
-CMWQ_EXPORT(int, tcdrain, (int fd)) {
-  return Bracketed(Hook::kFile, CMWQ_REAL(tcdrain), fd);
-}
+CMWQ_EXPORT(int, tcdrain, (int fd)) { return Bracketed(Hook::kFile, CMWQ_REAL(tcdrain), fd); }

@@ -1,11 +1,13 @@
-// Exported wrapper: syscall(), which programs use for futexes and for what their libc does not know.
+// Exported wrapper: syscall(), which programs use for futexes and for what their libc does not
+// know.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
-// The raw numbers of ordinary calls get the bracket of their wrappers, but no boundary: a program that
-// goes around libc for them wants the call as it is.
+// The raw numbers of ordinary calls get the bracket of their wrappers, but no boundary: a program
+// that goes around libc for them wants the call as it is.
 
 #include <linux/futex.h>
 #include <linux/io_uring.h>

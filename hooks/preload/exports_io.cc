@@ -1,8 +1,9 @@
 // Exported wrappers: reading and writing descriptors.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
 // read() and write() know no "do not wait". On a boundary descriptor, which is a socket, the socket
 // call of the same meaning does; everything else is announced as a sleep without trying.
@@ -81,9 +82,7 @@ ssize_t WriteV(int fd, const struct iovec* iov, int count) {
 
 using namespace cmwq::preload;  // NOLINT: the wrappers cannot live in a namespace
 
-CMWQ_EXPORT(ssize_t, read, (int fd, void* buf, size_t n)) {
-  return Read(fd, buf, n);
-}
+CMWQ_EXPORT(ssize_t, read, (int fd, void* buf, size_t n)) { return Read(fd, buf, n); }
 CMWQ_ALIAS(__read, read)
 
 CMWQ_EXPORT(ssize_t, __read_chk, (int fd, void* buf, size_t n, size_t size)) {
@@ -118,9 +117,7 @@ CMWQ_EXPORT(ssize_t, preadv2,
 }
 CMWQ_ALIAS(preadv64v2, preadv2)
 
-CMWQ_EXPORT(ssize_t, write, (int fd, const void* buf, size_t n)) {
-  return Write(fd, buf, n);
-}
+CMWQ_EXPORT(ssize_t, write, (int fd, const void* buf, size_t n)) { return Write(fd, buf, n); }
 CMWQ_ALIAS(__write, write)
 
 CMWQ_EXPORT(ssize_t, writev, (int fd, const struct iovec* iov, int count)) {

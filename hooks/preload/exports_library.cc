@@ -1,5 +1,5 @@
-// The preload's one name of its own: libcmwq in the same process looks it up and has its workers' waits
-// reported to it, through the same wrappers.
+// The preload's one name of its own: libcmwq in the same process looks it up and has its workers'
+// waits reported to it, through the same wrappers.
 
 #include "hooks/preload/hook.h"
 

@@ -1,11 +1,12 @@
 // Exported wrappers: mutexes, conditions, once, POSIX and C11.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
-// A lock is tried before it is announced as a sleep. Only a result other than "busy" may be returned
-// from the try: an error-checking mutex says EBUSY where the lock call says EDEADLK.
+// A lock is tried before it is announced as a sleep. Only a result other than "busy" may be
+// returned from the try: an error-checking mutex says EBUSY where the lock call says EDEADLK.
 
 #include "hooks/preload/hook.h"
 
@@ -95,12 +96,11 @@ CMWQ_EXPORT(int, mtx_timedlock, (mtx_t * mutex, const struct timespec* deadline)
   return AcquiredC11(rc);
 }
 
-CMWQ_EXPORT(int, mtx_unlock, (mtx_t * mutex)) {
-  return Released(CMWQ_REAL(mtx_unlock)(mutex));
-}
+CMWQ_EXPORT(int, mtx_unlock, (mtx_t * mutex)) { return Released(CMWQ_REAL(mtx_unlock)(mutex)); }
 
-// A wait gives the mutex back and returns with it held, whether by signal, time-out or cancellation:
-// the count of held locks is the same before and after, and nobody looks at it in between.
+// A wait gives the mutex back and returns with it held, whether by signal, time-out or
+// cancellation: the count of held locks is the same before and after, and nobody looks at it in
+// between.
 CMWQ_EXPORT(int, pthread_cond_wait, (pthread_cond_t * cond, pthread_mutex_t* mutex)) {
   return Bracketed(Hook::kCond, CMWQ_REAL(pthread_cond_wait), cond, mutex);
 }
@@ -124,8 +124,8 @@ CMWQ_EXPORT(int, cnd_timedwait, (cnd_t * cond, mtx_t* mutex, const struct timesp
   return Bracketed(Hook::kCond, CMWQ_REAL(cnd_timedwait), cond, mutex, deadline);
 }
 
-// The initialiser is the program's code and may itself sleep or wait for a request, so only a wait for
-// another thread's initialiser is a sleep of its own.
+// The initialiser is the program's code and may itself sleep or wait for a request, so only a wait
+// for another thread's initialiser is a sleep of its own.
 CMWQ_EXPORT(int, pthread_once, (pthread_once_t * control, void (*init)())) {
   if (!RunsElsewhere(control)) return CMWQ_REAL(pthread_once)(control, init);
   return Bracketed(Hook::kOnce, CMWQ_REAL(pthread_once), control, init);

@@ -1,8 +1,9 @@
 // Exported wrappers: waiting for several descriptors.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
 // A poll of one accepted descriptor for input is the wait for the next request and belongs to the
 // gate. The other waits stay in the kernel; the gate is asked afterwards if they brought a request.
@@ -64,8 +65,7 @@ int Poll(struct pollfd* fds, nfds_t count, int timeout) {
   return PollMany(fds, count, timeout_ns, wait);
 }
 
-int PPoll(struct pollfd* fds, nfds_t count, const struct timespec* timeout,
-          const sigset_t* mask) {
+int PPoll(struct pollfd* fds, nfds_t count, const struct timespec* timeout, const sigset_t* mask) {
   const auto original = CMWQ_REAL(ppoll);
   const bool waits = timeout == nullptr || (IsValid(timeout) && timeout->tv_sec >= 0);
   if (!waits || IsZero(timeout) || !Active()) return original(fds, count, timeout, mask);
@@ -143,8 +143,7 @@ CMWQ_EXPORT(int, pselect,
              const struct timespec* timeout, const sigset_t* mask)) {
   const auto original = CMWQ_REAL(pselect);
   if (IsZero(timeout) || !Adopted()) return original(count, input, output, except, timeout, mask);
-  const int ready =
-      Bracketed(Hook::kSelect, original, count, input, output, except, timeout, mask);
+  const int ready = Bracketed(Hook::kSelect, original, count, input, output, except, timeout, mask);
   if (ready > 0 && AnyBoundaryIn(input, count)) AdmitIfFree();
   return ready;
 }

@@ -1,12 +1,13 @@
 // Exported wrappers: processes that are waited for or started, and the ways out of this one.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
-// fork() is not wrapped (its handlers suffice), nor is vfork(): its child would return through a frame
-// that the parent still needs. The functions that start a program sleep inside libc until the child
-// has done so.
+// fork() is not wrapped (its handlers suffice), nor is vfork(): its child would return through a
+// frame that the parent still needs. The functions that start a program sleep inside libc until the
+// child has done so.
 
 #include "hooks/preload/fd_notes.h"
 #include "hooks/preload/report.h"
@@ -53,9 +54,7 @@ CMWQ_EXPORT(int, waitid, (idtype_t type, id_t id, siginfo_t* info, int options))
   return Bracketed(Hook::kProcess, CMWQ_REAL(waitid), type, id, info, options);
 }
 
-CMWQ_EXPORT(int, system, (const char* command)) {
-  return Spawn(CMWQ_REAL(system), command);
-}
+CMWQ_EXPORT(int, system, (const char* command)) { return Spawn(CMWQ_REAL(system), command); }
 
 CMWQ_EXPORT(FILE*, popen, (const char* command, const char* mode)) {
   return Spawn(CMWQ_REAL(popen), command, mode);

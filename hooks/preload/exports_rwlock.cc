@@ -1,11 +1,12 @@
 // Exported wrappers: read-write locks and barriers.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
-// Tried before announced, as the mutexes are. The timed forms check their deadline (and clock) before
-// they try, so a bad one must reach the original although the lock is free.
+// Tried before announced, as the mutexes are. The timed forms check their deadline (and clock)
+// before they try, so a bad one must reach the original although the lock is free.
 
 #include "hooks/preload/hook.h"
 

@@ -1,16 +1,17 @@
 // Exported wrappers: semaphores, POSIX and System V.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 
 #include "hooks/preload/hook.h"
 
 namespace cmwq::preload {
 namespace {
 
-// Takes the semaphore if that needs no wait. The waiting calls act on a pending cancellation even when
-// they need not wait, which the trying one does not.
+// Takes the semaphore if that needs no wait. The waiting calls act on a pending cancellation even
+// when they need not wait, which the trying one does not.
 bool TryFirst(sem_t* sem) {
   pthread_testcancel();
   const int saved = errno;

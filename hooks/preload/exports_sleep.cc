@@ -1,8 +1,9 @@
 // Exported wrappers: sleeping, yielding, waiting for signals.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 
 #include "hooks/preload/hook.h"
 
@@ -30,21 +31,15 @@ CMWQ_EXPORT(int, thrd_sleep, (const struct timespec* request, struct timespec* r
   return Bracketed(Hook::kSleep, CMWQ_REAL(thrd_sleep), request, remain);
 }
 
-CMWQ_EXPORT(int, pause, ()) {
-  return Bracketed(Hook::kSignal, CMWQ_REAL(pause));
-}
+CMWQ_EXPORT(int, pause, ()) { return Bracketed(Hook::kSignal, CMWQ_REAL(pause)); }
 
 // A yield is an offer of the CPU. Spinning programs rely on it to let the holder run, who may be
 // waiting for the very CPU the spinner has.
-CMWQ_EXPORT(int, sched_yield, ()) {
-  return Bracketed(Hook::kYield, CMWQ_REAL(sched_yield));
-}
+CMWQ_EXPORT(int, sched_yield, ()) { return Bracketed(Hook::kYield, CMWQ_REAL(sched_yield)); }
 CMWQ_ALIAS(__sched_yield, sched_yield)
 CMWQ_ALIAS(pthread_yield, sched_yield)
 
-CMWQ_EXPORT(void, thrd_yield, ()) {
-  return Bracketed(Hook::kYield, CMWQ_REAL(thrd_yield));
-}
+CMWQ_EXPORT(void, thrd_yield, ()) { return Bracketed(Hook::kYield, CMWQ_REAL(thrd_yield)); }
 
 CMWQ_EXPORT(int, sigwait, (const sigset_t* set, int* signal)) {
   return Bracketed(Hook::kSignal, CMWQ_REAL(sigwait), set, signal);

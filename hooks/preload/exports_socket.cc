@@ -1,8 +1,9 @@
 // Exported wrappers: connecting, accepting, receiving and sending.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 
 #include "hooks/preload/boundary.h"
 #include "hooks/preload/fd_notes.h"
@@ -38,9 +39,8 @@ ssize_t Recv(int fd, void* buf, size_t n, int flags) {
 ssize_t RecvFrom(int fd, void* buf, size_t n, int flags, struct sockaddr* address,
                  socklen_t* size) {
   const auto original = CMWQ_REAL(recvfrom);
-  return Receive(fd, flags, [=](int extra) {
-    return original(fd, buf, n, flags | extra, address, size);
-  });
+  return Receive(fd, flags,
+                 [=](int extra) { return original(fd, buf, n, flags | extra, address, size); });
 }
 
 int Accepted(int fd) {

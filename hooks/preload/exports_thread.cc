@@ -1,19 +1,21 @@
 // Exported wrappers: creating and joining threads, and where threads run.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds here.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers; re-entry returns to the original call. Never noexcept: cancellation unwinds
+// here.
 //
-// The gate pins its workers, which the program must neither see nor inherit. A thread that the program
-// places itself leaves the gate before it is placed, so that the program's placement is the last.
+// The gate pins its workers, which the program must neither see nor inherit. A thread that the
+// program places itself leaves the gate before it is placed, so that the program's placement is the
+// last.
 
 #include "hooks/preload/hook.h"
 
 namespace cmwq::preload {
 namespace {
 
-// The kernel's id of a thread, 0 for the caller, -1 where unknown. A thread's CPU clock is named after
-// its id: the id's complement above three bits of clock kind.
+// The kernel's id of a thread, 0 for the caller, -1 where unknown. A thread's CPU clock is named
+// after its id: the id's complement above three bits of clock kind.
 int ThreadId(pthread_t thread) {
   if (pthread_equal(thread, pthread_self()) != 0) return 0;
   clockid_t clock;
@@ -85,8 +87,7 @@ CMWQ_EXPORT(int, pthread_getaffinity_np, (pthread_t thread, size_t size, cpu_set
   return rc;
 }
 
-CMWQ_EXPORT(int, pthread_setaffinity_np,
-            (pthread_t thread, size_t size, const cpu_set_t* mask)) {
+CMWQ_EXPORT(int, pthread_setaffinity_np, (pthread_t thread, size_t size, const cpu_set_t* mask)) {
   if (Active()) {
     const int tid = ThreadId(thread);
     if (tid >= 0) gate::NoteOwnPlacement(tid);

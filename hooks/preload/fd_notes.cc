@@ -1,10 +1,10 @@
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers.
 //
-// A child made by vfork() has its parent's memory but descriptors of its own: what it opens and closes
-// says nothing about the parent's. Asking costs a system call, so only an entry whose loss would hurt
-// (an accepted descriptor's) is worth the question.
+// A child made by vfork() has its parent's memory but descriptors of its own: what it opens and
+// closes says nothing about the parent's. Asking costs a system call, so only an entry whose loss
+// would hurt (an accepted descriptor's) is worth the question.
 
 #include "hooks/preload/fd_notes.h"
 

@@ -3,8 +3,8 @@
 
 usage: gensyms.py OUTPUT SOURCE...
 
-The script has one anonymous node. With a named one a program's versioned reference would not bind to
-the wrapper; without any, instantiations of the C++ library would be exported over the program's.
+The script has one anonymous node. With a named one a program's versioned reference would not bind
+to the wrapper; without any, instantiations of the C++ library would be exported over the program's.
 """
 
 import re

@@ -8,17 +8,19 @@
 #include "hooks/gate/gate.h"
 #include "hooks/preload/real.h"
 
-// Defines a wrapper that libc's name resolves to. The C++ name differs from the exported one, so that
-// libc's own declaration (its exception specification, its nonnull attributes, a redirection to a
-// 64-bit twin) does not bind the definition. gensyms.py reads the exported names from these macros.
-#define CMWQ_EXPORT(ret, name, params)                                                  \
+// Defines a wrapper that libc's name resolves to. The C++ name differs from the exported one, so
+// that libc's own declaration (its exception specification, its nonnull attributes, a redirection
+// to a 64-bit twin) does not bind the definition. gensyms.py reads the exported names from these
+// macros.
+#define CMWQ_EXPORT(ret, name, params)                                                     \
   extern "C" __attribute__((visibility("default"))) ret Hook_##name params __asm__(#name); \
   extern "C" ret Hook_##name params
 
 // A second exported name of a wrapper defined above it in the same file.
-#define CMWQ_ALIAS(alias_name, name)                            \
-  extern "C" __attribute__((visibility("default"), alias(#name))) \
-      decltype(Hook_##name) Hook_##alias_name __asm__(#alias_name);
+#define CMWQ_ALIAS(alias_name, name)        \
+  extern "C"                                \
+      __attribute__((visibility("default"), \
+                     alias(#name))) decltype(Hook_##name) Hook_##alias_name __asm__(#alias_name);
 
 namespace cmwq::preload {
 
@@ -54,14 +56,12 @@ inline bool IsZero(const struct timespec* ts) {
   return ts != nullptr && ts->tv_sec == 0 && ts->tv_nsec == 0;
 }
 
-// A deadline that libc accepts. Some functions look at it before they try, so only a valid one may be
-// skipped over by trying first.
+// A deadline that libc accepts. Some functions look at it before they try, so only a valid one may
+// be skipped over by trying first.
 inline bool IsValid(const struct timespec* ts) {
   return ts != nullptr && ts->tv_nsec >= 0 && ts->tv_nsec < 1000000000;
 }
-inline bool IsValid(clockid_t clock) {
-  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
-}
+inline bool IsValid(clockid_t clock) { return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC; }
 
 // Holds an adopted thread back after a wait for a request that the kernel, not the gate, made.
 inline void AdmitIfFree() {

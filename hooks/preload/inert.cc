@@ -1,5 +1,5 @@
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved.
 
 #include "hooks/preload/inert.h"
 
@@ -10,8 +10,8 @@
 
 #include "hooks/preload/hook.h"
 
-// Present where a sanitizer's runtime is: resolved by the loader, so that the question costs nothing
-// (a failing dlsym() allocates).
+// Present where a sanitizer's runtime is: resolved by the loader, so that the question costs
+// nothing (a failing dlsym() allocates).
 extern "C" {
 __attribute__((weak, visibility("default"))) void __asan_init();
 __attribute__((weak, visibility("default"))) void __hwasan_init();

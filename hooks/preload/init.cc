@@ -1,11 +1,11 @@
 // The preload's life: constructor, fork, thread exit, destructor.
 //
-// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that we
-// also export; errno preserved; works before init, after exit handlers, in the child of fork and in
-// signal handlers.
+// Hook rules: no allocation; no C++ exceptions, RTTI or static constructors; no libc wrapper that
+// we also export; errno preserved; works before init, after exit handlers, in the child of fork and
+// in signal handlers.
 //
-// With CMWQ_DISABLE=1, or where the process must be left alone, the originals are looked up and nothing
-// else happens: the wrappers only call them.
+// With CMWQ_DISABLE=1, or where the process must be left alone, the originals are looked up and
+// nothing else happens: the wrappers only call them.
 
 #include <limits.h>
 #include <string.h>
@@ -22,8 +22,8 @@ namespace {
 // I: valid while g_active.
 constinit pthread_key_t g_exit_key = 0;
 
-// The value of the key counts the destructor rounds. Other keys' destructors call wrapped functions;
-// only the last round is after all of them.
+// The value of the key counts the destructor rounds. Other keys' destructors call wrapped
+// functions; only the last round is after all of them.
 void OnThreadExit(void* value) {
   const auto round = reinterpret_cast<uintptr_t>(value);
   if (round < PTHREAD_DESTRUCTOR_ITERATIONS &&
@@ -85,8 +85,7 @@ void SayInert(const char* why) {
   memcpy(line, kPrefix, length);
   for (; *why != '\0' && length < sizeof(line) - 1; ++why) line[length++] = *why;
   line[length++] = '\n';
-  // Whatever is open there by now is not the program's standard error if it has none; nothing is, this
-  // early, so a closed descriptor makes the write fail.
+  // This early nothing has taken the number of a standard error that is closed: the write fails.
   [[maybe_unused]] const ssize_t written = CMWQ_REAL(write)(STDERR_FILENO, line, length);
 }
 
@@ -107,7 +106,8 @@ const char* Start(const char* missing) {
 // argument has the same value.
 __attribute__((constructor)) void OnLoad(int, char**, char** envp) {
   const int saved = errno;
-  // Now, in every case: a first call may come from a signal handler, where looking up is not allowed.
+  // Now, in every case: a first call may come from a signal handler, where looking up is not
+  // allowed.
   const char* const missing = real::ResolveAll();
   errno = saved;
   if (IsDisabled(envp)) return;

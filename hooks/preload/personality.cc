@@ -1,8 +1,8 @@
 // The unwinder's per-frame routine for this library.
 //
 // Frames here have clean-ups (a bracket's destructor) and nothing else: no handler, no exception
-// specification. The C language's routine, which lives in the shared unwinder, runs exactly those. The
-// C++ one would bring libstdc++'s emergency pool along: 72 KiB taken from malloc() by a static
+// specification. The C language's routine, which lives in the shared unwinder, runs exactly those.
+// The C++ one would bring libstdc++'s emergency pool along: 72 KiB taken from malloc() by a static
 // constructor, before the program's own allocator is initialised, in every process.
 
 #include <unwind.h>

@@ -1,6 +1,6 @@
 // Resolution of the original functions. Runs before every constructor of the program; must not
-// allocate (a hit of dlsym() does not, a miss does, and would enter a preloaded allocator that is not
-// initialised yet).
+// allocate (a hit of dlsym() does not, a miss does, and would enter a preloaded allocator that is
+// not initialised yet).
 
 #include "hooks/preload/real.h"
 
@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <gnu/libc-version.h>
 
-// dlsym() looks at its return address to know after whom to search. Compiled as a jump it would take
-// our caller, or the loader, for us.
+// dlsym() looks at its return address to know after whom to search. Compiled as a jump it would
+// take our caller, or the loader, for us.
 #if defined(__clang__)
 #define CMWQ_NO_TAIL_CALL __attribute__((noinline, disable_tail_calls))
 #else
@@ -31,14 +31,13 @@ struct Row {
 constexpr Row kRows[kEntryCount] = {
 #define CMWQ_ROW(name, since, version) {#name, version, since},
 #define CMWQ_ROW_EXTRA(ret, name, params, since) {#name, nullptr, since},
-    CMWQ_REAL_DECLARED(CMWQ_ROW)
-    CMWQ_REAL_EXTRA(CMWQ_ROW_EXTRA)
+    CMWQ_REAL_DECLARED(CMWQ_ROW) CMWQ_REAL_EXTRA(CMWQ_ROW_EXTRA)
 #undef CMWQ_ROW
 #undef CMWQ_ROW_EXTRA
 };
 
-// Stands in for a function this libc does not have. Works for every signature: the calling convention
-// lets a callee ignore its arguments.
+// Stands in for a function this libc does not have. Works for every signature: the calling
+// convention lets a callee ignore its arguments.
 long Missing() {
   errno = ENOSYS;
   return -1;

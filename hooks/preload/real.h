@@ -1,9 +1,9 @@
 // The original functions: one typed slot per name of real_list.h.
 //
-// A slot is filled by the constructor's ResolveAll(), or by the first call of its wrapper where that
-// comes earlier (a library's constructor) or the name was not to be had at start-up. Both store the
-// same address, so no lock and no once-flag is needed. Addresses are those after ours in the search
-// order, so that other preloads keep working.
+// A slot is filled by the constructor's ResolveAll(), or by the first call of its wrapper where
+// that comes earlier (a library's constructor) or the name was not to be had at start-up. Both
+// store the same address, so no lock and no once-flag is needed. Addresses are those after ours in
+// the search order, so that other preloads keep working.
 
 #ifndef CMWQ_HOOKS_PRELOAD_REAL_H_
 #define CMWQ_HOOKS_PRELOAD_REAL_H_
@@ -50,11 +50,10 @@ namespace cmwq::preload::real {
 enum Entry : uint16_t {
 #define CMWQ_ENTRY(name, since, version) k_##name,
 #define CMWQ_ENTRY_EXTRA(ret, name, params, since) k_##name,
-  CMWQ_REAL_DECLARED(CMWQ_ENTRY)
-  CMWQ_REAL_EXTRA(CMWQ_ENTRY_EXTRA)
+  CMWQ_REAL_DECLARED(CMWQ_ENTRY) CMWQ_REAL_EXTRA(CMWQ_ENTRY_EXTRA)
 #undef CMWQ_ENTRY
 #undef CMWQ_ENTRY_EXTRA
-  kEntryCount,
+      kEntryCount,
 };
 
 // Takes the exception specification off a function pointer's type. libc declares most functions as
@@ -63,13 +62,21 @@ enum Entry : uint16_t {
 template <typename Fn>
 struct Throwing;
 template <typename R, typename... A>
-struct Throwing<R (*)(A...)> { using Type = R (*)(A...); };
+struct Throwing<R (*)(A...)> {
+  using Type = R (*)(A...);
+};
 template <typename R, typename... A>
-struct Throwing<R (*)(A...) noexcept> { using Type = R (*)(A...); };
+struct Throwing<R (*)(A...) noexcept> {
+  using Type = R (*)(A...);
+};
 template <typename R, typename... A>
-struct Throwing<R (*)(A..., ...)> { using Type = R (*)(A..., ...); };
+struct Throwing<R (*)(A..., ...)> {
+  using Type = R (*)(A..., ...);
+};
 template <typename R, typename... A>
-struct Throwing<R (*)(A..., ...) noexcept> { using Type = R (*)(A..., ...); };
+struct Throwing<R (*)(A..., ...) noexcept> {
+  using Type = R (*)(A..., ...);
+};
 
 // GCC remarks that a template argument loses libc's attributes: that is the intention.
 #pragma GCC diagnostic push
@@ -104,8 +111,8 @@ inline void* Get(Entry entry) {
 }  // namespace cmwq::preload::real
 
 // The original of a libc function, typed: CMWQ_REAL(read)(fd, buf, n).
-#define CMWQ_REAL(name)                                   \
-  (reinterpret_cast<::cmwq::preload::real::fn_##name>(    \
+#define CMWQ_REAL(name)                                \
+  (reinterpret_cast<::cmwq::preload::real::fn_##name>( \
       ::cmwq::preload::real::Get(::cmwq::preload::real::k_##name)))
 
 #endif  // CMWQ_HOOKS_PRELOAD_REAL_H_

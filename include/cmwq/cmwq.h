@@ -106,7 +106,7 @@ enum {
  * bounds how many of its items are executed at once per CPU (for CMWQ_UNBOUND: in the whole process);
  * 0 means CMWQ_DFL_ACTIVE, larger values are clamped to CMWQ_MAX_ACTIVE. The first queue starts the
  * runtime. Returns null with errno EINVAL (null name, unknown flag, negative max_active), ENOMEM, or
- * EAGAIN (the rescuer or the event thread could not be created).
+ * EAGAIN (the rescuer, the event thread or the first worker could not be created).
  */
 CMWQ_API struct cmwq_workqueue *cmwq_alloc_workqueue(const char *name, unsigned flags,
                                                      int max_active);

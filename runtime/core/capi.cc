@@ -2,6 +2,7 @@
 
 #include <cmwq/cmwq.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -24,7 +25,14 @@ constexpr unsigned kKnownFlags = CMWQ_UNBOUND | CMWQ_FREEZABLE | CMWQ_MEM_RECLAI
 
 Workqueue* Impl(struct cmwq_workqueue* wq) { return reinterpret_cast<Workqueue*>(wq); }
 
+// One line per function and process: a misuse in a loop must not flood the log.
 bool Misuse(const char* function, const char* what) {
+  static constinit std::atomic<const char*> reported[32] = {};
+  for (auto& slot : reported) {
+    const char* seen = nullptr;
+    if (slot.compare_exchange_strong(seen, function, std::memory_order_relaxed)) break;
+    if (seen == function) return false;
+  }
   cmwq::base::RawLog(cmwq::base::LogLevel::kError, "%s: %s; ignored", function, what);
   return false;
 }
@@ -47,6 +55,15 @@ struct cmwq_workqueue* Alloc(const char* name, unsigned flags, int max_active, b
   if (err == 0) {
     wq = cmwq::wq::CreateWorkqueue(name, ordered ? flags | CMWQ_UNBOUND : flags, max_active, ordered,
                                    r.pools(), r.env(), &err);
+  }
+  if (wq != nullptr && !cmwq::wq::LivePwq(wq, r.PickCpu(CMWQ_CPU_ANY))->pool->served()) {
+    // No worker anywhere that could ever run its items: better no queue than one that hangs.
+    cmwq::base::RawLog(cmwq::base::LogLevel::kWarn,
+                       "queue %s: not one worker can be created; raise the limit of threads", name);
+    if (wq->rescuer != nullptr) wq->rescuer->Stop();
+    cmwq::wq::FreeWorkqueue(wq);
+    wq = nullptr;
+    err = EAGAIN;
   }
   if (wq == nullptr) {
     errno = err;

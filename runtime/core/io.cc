@@ -1,9 +1,9 @@
 // Input, output and waiting for work functions: try, then announce, then wait.
 //
-// Which way a wait goes. The ring gets only what becomes ready: sockets, pipes and the like, and times.
-// Regular files and fsync are plain calls: for most of them the ring would have to keep a kernel thread
-// that makes the same call (4.6-5 us for the hand-over, measured), and such a request runs on when the
-// ring is given up. Descriptors with time-outs of their own are plain calls too: the ring knows neither
+// Which way a wait goes. The worker's ring gets only what becomes ready: sockets, pipes and the like, and
+// times. Regular files and fsync are plain calls: for most of them the ring would have to keep a kernel
+// thread that makes the same call (4.6-5 us for the hand-over, measured), and such a request runs on when
+// the ring is given up. Descriptors with time-outs of their own are plain calls too: the ring knows neither
 // SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves open (refused, cancelled, a signal to be
 // raised in this thread) is settled by the plain call.
 //
@@ -23,23 +23,22 @@
 #include <cerrno>
 
 #include "runtime/base/conf.h"
-#include "runtime/core/runtime.h"
 #include "runtime/platform/uring.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/pool/worker.h"
 
 namespace {
 
-using cmwq::platform::Ring;
 using cmwq::platform::RingOp;
+using cmwq::platform::ThreadRing;
 using Kind = cmwq::platform::RingOp::Kind;
 
-constinit Ring g_ring;
-thread_local constinit cmwq::sync::Parker t_parker;
+thread_local constinit ThreadRing t_ring;
 
 constexpr size_t kMaxTransfer = 0x7ffff000;  // what the kernel moves in one call (read(2), NOTES)
 
 bool InWorker() { return cmwq::pool::CurrentWorker() != nullptr; }
-bool RingWanted() { return cmwq::base::g_conf.io_uring != 0 && g_ring.usable(); }
+bool RingWanted() { return cmwq::base::g_conf.io_uring != 0 && ThreadRing::Usable(); }
 
 // The worker does not count as running while this exists. Keeps errno.
 class Announced {
@@ -51,14 +50,14 @@ class Announced {
 };
 
 // Context: worker. The completion's result; kRefused: make the plain call.
-int Await(RingOp* op) {
+int Await(const RingOp& op) {
   Announced announced;
-  const int result = g_ring.Do(op, &t_parker, cmwq::core::Runtime::Get().events());
+  const int result = t_ring.Do(op);
   switch (result) {
     case -ECANCELED:  // the ring gave it up, not the caller
     case -EAGAIN:     // O_NONBLOCK was set meanwhile
     case -EINTR:
-      return Ring::kRefused;
+      return ThreadRing::kRefused;
     default: return result;
   }
 }
@@ -142,9 +141,9 @@ ssize_t RingCall(const Transfer& t) {
   op.length = static_cast<uint32_t>(t.length);
   op.offset = static_cast<uint64_t>(t.offset);
   op.flags = t.flags;
-  const int result = Await(&op);
-  // SIGPIPE belongs to this thread, and the ring raised it in the event thread, which blocks it.
-  if (result != Ring::kRefused && !(result == -EPIPE && t.writes())) return Returned(result);
+  const int result = Await(op);
+  // The call that fails with EPIPE also raises SIGPIPE, which a ring may leave out.
+  if (result != ThreadRing::kRefused && !(result == -EPIPE && t.writes())) return Returned(result);
   Announced announced;
   return PlainCall(t);
 }
@@ -252,10 +251,8 @@ bool RingConnects(int fd) {
 
 namespace cmwq::core {
 
-void ResetIoAfterFork() {
-  g_ring.ResetAfterFork();
-  t_parker.Reset();
-}
+void ResetIoAfterFork() { t_ring.ResetAfterFork(); }
+uint64_t NrRingRequests() { return ThreadRing::NrRequests(); }
 
 }  // namespace cmwq::core
 
@@ -295,8 +292,8 @@ int cmwq_io_accept(int fd, struct sockaddr* addr, socklen_t* addrlen, int flags)
     op.buffer = addr;
     op.addr_length = addrlen;
     op.flags = flags;
-    const int result = Await(&op);
-    if (result != Ring::kRefused) return Returned(result);
+    const int result = Await(op);
+    if (result != ThreadRing::kRefused) return Returned(result);
   }
   Announced announced;
   return accept4(fd, addr, addrlen, flags);
@@ -312,8 +309,8 @@ int cmwq_io_connect(int fd, const struct sockaddr* addr, socklen_t len) {
     op.fd = fd;
     op.buffer = const_cast<struct sockaddr*>(addr);
     op.length = len;
-    const int result = Await(&op);
-    if (result != Ring::kRefused) return Returned(result);
+    const int result = Await(op);
+    if (result != ThreadRing::kRefused) return Returned(result);
   }
   Announced announced;
   return connect(fd, addr, len);
@@ -335,7 +332,7 @@ int cmwq_io_poll(int fd, short events, uint64_t timeout_ns) {
     op.fd = fd;
     op.flags = static_cast<unsigned short>(events);
     op.deadline_ns = deadline;
-    const int result = Await(&op);
+    const int result = Await(op);
     if (result == -EBADF) return POLLNVAL;
     if (result >= 0) return result & (static_cast<unsigned short>(events) | POLLERR | POLLHUP);
     // Cancelled by its time-out, most likely: asking once more tells.
@@ -351,7 +348,7 @@ int cmwq_io_sleep(uint64_t ns) {
     RingOp op;
     op.kind = Kind::kSleep;
     op.deadline_ns = deadline;
-    if (Await(&op) == 0) return 0;
+    if (Await(op) == 0) return 0;
   }
   Announced announced;
   return PlainSleep(deadline);

@@ -80,8 +80,10 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     EnterIdle(w);
     if (give_up_role) HoldRole(false, nullptr);
   }
+  served_.store(true, std::memory_order_release);  // pairs with the load in served
   // Let it look once: work may have come while it was being made.
   Wake(w);
+  CMWQ_TEST_POINT("manager.created");
   return true;
 }
 

@@ -41,11 +41,14 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
       cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {}
 
-void WorkerPool::GoLiveSlow() {
+bool WorkerPool::GoLiveSlow() {
   bool expected = false;
-  // acq_rel: one caller brings the pool up; the others may queue meanwhile, their items wait on the
-  // list and the first worker finds them when it looks.
-  if (!going_live_.compare_exchange_strong(expected, true, std::memory_order_acq_rel)) return;
+  // acq_rel: one caller brings the pool up. The others wait those microseconds: an item queued to a pool
+  // that then gets no worker would have to wait until a thread can be made.
+  if (!going_live_.compare_exchange_strong(expected, true, std::memory_order_acq_rel)) {
+    while (!live_.load(std::memory_order_acquire)) base::SchedYield();  // pairs with the store below
+    return served();
+  }
   if (g_before_live != nullptr) g_before_live();
   if (bound()) {
     // Pairs with the load in ArmDetector.
@@ -55,7 +58,8 @@ void WorkerPool::GoLiveSlow() {
   HoldRole(true, nullptr);
   lock.Unlock();
   if (!CreateWorker(true)) ArmManageTimer();  // the role stays with the event thread
-  live_.store(true, std::memory_order_release);  // pairs with the load in GoLive
+  live_.store(true, std::memory_order_release);  // pairs with the load above
+  return served();
 }
 
 void WorkerPool::ArmDetector() {
@@ -224,6 +228,7 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   detector_.store(nullptr, std::memory_order_relaxed);
   going_live_.store(false, std::memory_order_relaxed);
   live_.store(false, std::memory_order_relaxed);
+  served_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace cmwq::pool

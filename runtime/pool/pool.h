@@ -61,9 +61,9 @@ class WorkerPool final : public Watched {
 
   // Makes the pool ready for its first item: first worker, detector. Takes no lock of the caller's.
   // When no thread can be made the event thread keeps trying; items queued meanwhile wait.
-  void GoLive() CMWQ_EXCLUDES(lock) {
-    if (!live_.load(std::memory_order_acquire)) GoLiveSlow();
-  }
+  // False: it has no worker yet, and items had better go to a pool that has.
+  bool GoLive() CMWQ_EXCLUDES(lock) { return served() || GoLiveSlow(); }
+  bool served() const { return served_.load(std::memory_order_acquire); }  // pairs: CreateWorker
 
   sync::Mutex lock{sync::Rank::kPool};
 
@@ -117,7 +117,7 @@ class WorkerPool final : public Watched {
     return static_cast<int>((reinterpret_cast<uintptr_t>(work) >> 6) % kBusyHashSize);
   }
 
-  void GoLiveSlow() CMWQ_EXCLUDES(lock);
+  bool GoLiveSlow() CMWQ_EXCLUDES(lock);
   void ArmDetector() CMWQ_REQUIRES(lock);
 
   // worker.cc
@@ -159,7 +159,8 @@ class WorkerPool final : public Watched {
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
   std::atomic<BlockingSource*> detector_{nullptr}; // AT(GoLiveSlow, Insert): set once
-  std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLive)
+  std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLiveSlow)
+  std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker
   std::atomic<bool> going_live_{false};            // AT(GoLiveSlow, GoLiveSlow): one thread does it
 
   Concurrency conc_;                               // AT: see concurrency.h

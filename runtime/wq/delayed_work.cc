@@ -59,7 +59,7 @@ bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
                   platform::EventThread* events, platform::Env* env) {
   const int cpu = CpuNow(wq, env);
   if (delay_ns == 0) return QueueWork(wq, cpu, &d->work);
-  wq->PwqFor(cpu)->pool->GoLive();  // not from the timer: it would create threads under kTimer
+  LivePwq(wq, cpu);  // not from the timer: it would create threads under kTimer
   return ArmDelayed(wq, cpu, d, Deadline(env, delay_ns), events);
 }
 

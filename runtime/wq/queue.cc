@@ -62,11 +62,20 @@ bool MustWait(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
 
 }  // namespace
 
+Pwq* LivePwq(Workqueue* wq, int cpu) {
+  Pwq* const wanted = wq->PwqFor(cpu);
+  if (wanted->pool->GoLive()) return wanted;
+  Pwq* found = wanted;
+  wq->ForEachPwq([&found](Pwq* pwq) {
+    if (pwq->pool->served()) found = pwq;
+  });
+  return found;
+}
+
 // Context: any thread. Locks: takes kPool of the target, and of the last pool before it.
 bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work) {
   const auto ref = WordOf(work);
-  Pwq* const target = wq->PwqFor(cpu);
-  target->pool->GoLive();
+  Pwq* const target = LivePwq(wq, cpu);
   for (;;) {
     uint64_t word = ref.load(std::memory_order_relaxed);
     if ((word & Word::kPending) != 0 || Word::Disabled(word)) {

@@ -115,6 +115,9 @@ int ClampMaxActive(int max_active);
 void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;
 
 // queue.cc
+// The pwq for an item queued to `cpu`, its pool brought up. Where no worker can be made for that pool
+// (limit of threads), one whose pool has workers: elsewhere is better than never.
+Pwq* LivePwq(Workqueue* wq, int cpu);
 // The queue takes nothing from the calling thread; says so once.
 bool Refused(Workqueue* wq);
 bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work);

@@ -1,0 +1,232 @@
+#include "tests/model/mini_pool.h"
+
+#include <algorithm>
+
+namespace cmwq::model {
+
+using pool::WorkerFlag;
+
+MiniPool::MiniPool(uint32_t flags, PoolDefects defects) : flags_(flags), defects_(defects) {
+  for (Worker& w : workers_) w.word.Reset(WorkerFlag::kPrep | flags_);
+  workers_[0].alive = true;
+  workers_[0].born.store(1);
+  nr_workers_ = 1;
+  EnterIdle(0);
+}
+
+void MiniPool::AddWorkers(World& world) {
+  static const char* const kNames[kWorkers] = {"worker-0", "worker-1", "worker-2", "worker-3",
+                                               "worker-4"};
+  for (int i = 0; i < kWorkers; ++i) world.Daemon(kNames[i], [this, i] { WorkerLoop(i); });
+}
+
+pool::PoolCounts MiniPool::Counts() const {
+  return {head_ != tail_, conc_.nr_running(), nr_idle_, nr_workers_, managing_};
+}
+
+void MiniPool::Queue(Item item) {
+  lock_.Lock();
+  worklist_[tail_++] = std::move(item);
+  ++queued_;
+  const bool kick = conc_.SetPending(static_cast<uint32_t>(tail_ - head_));
+  const int wake = kick && !defects_.queuer_never_kicks ? NeedWake() : -1;
+  if (!kick) ArmDetector(defects_.no_arm_when_queued);
+  lock_.Unlock();
+  Wake(wake);
+}
+
+int MiniPool::NeedWake() const {
+  return NeedMoreWorker(Counts()) && nr_idle_ > 0 ? idle_[nr_idle_ - 1] : -1;
+}
+
+void MiniPool::Wake(int worker) {
+  if (worker >= 0) workers_[worker].parker.Unpark();
+}
+
+void MiniPool::Kick() {
+  lock_.Lock();
+  const int wake = NeedWake();
+  lock_.Unlock();
+  Wake(wake);
+}
+
+void MiniPool::PublishFirstIdle() { first_idle_.store(nr_idle_ > 0 ? idle_[nr_idle_ - 1] : -1); }
+
+bool MiniPool::WantsWatch() const { return conc_.nr_pending() > 0 && first_idle_.load() >= 0; }
+
+void MiniPool::ArmDetector(bool skip) {
+  if (skip || detector_.load() != 0) return;
+  int32_t dormant = 0;
+  if (detector_.compare_exchange_strong(dormant, 1, std::memory_order_relaxed)) {
+    ModelSync::FutexWake(&detector_, 1);
+  }
+}
+
+void MiniPool::EnterIdle(int self) {
+  MODEL_CHECK(!workers_[self].idle);
+  workers_[self].idle = true;
+  idle_[nr_idle_++] = self;
+  PublishFirstIdle();
+  if (head_ != tail_) ArmDetector(defects_.no_arm_when_idle);
+}
+
+void MiniPool::LeaveIdle(int self) {
+  MODEL_CHECK(workers_[self].idle);
+  workers_[self].idle = false;
+  int* const end = idle_ + nr_idle_--;
+  std::remove(idle_, end, self);
+  PublishFirstIdle();
+}
+
+void MiniPool::WorkerLoop(int self) {
+  for (;;) {
+    while (workers_[self].born.load() == 0) ModelSync::FutexWait(&workers_[self].born, 0);
+    WorkerLife(self);
+  }
+}
+
+void MiniPool::WorkerLife(int self) {
+  Worker& w = workers_[self];
+  for (;;) {
+    w.parker.Park();
+    ModelLock hold(&lock_);
+    if (w.die) {
+      w.born.store(0);
+      w.die = w.alive = false;
+      return;
+    }
+    // The token may have been meant for the thread that had this object before.
+    if (!w.idle && !defects_.wake_means_idle) continue;
+    LeaveIdle(self);
+    WorkUntilDone(self);
+    EnterIdle(self);
+  }
+}
+
+void MiniPool::Cull(int keep) {
+  ModelLock hold(&lock_);
+  if (nr_idle_ <= keep) return;
+  const int oldest = idle_[0];
+  LeaveIdle(oldest);
+  --nr_workers_;
+  workers_[oldest].die = true;
+  Wake(oldest);
+}
+
+void MiniPool::WorkUntilDone(int self) {
+  Word& word = workers_[self].word;
+  do {
+    if (!NeedMoreWorker(Counts())) return;
+    if (!defects_.start_without_spare && !MayStartWorking(Counts()) && Manage()) continue;
+    conc_.Running(word);
+    conc_.ClearFlags(word, WorkerFlag::kPrep);
+    if (tail_ - head_ > 1) ArmDetector(defects_.no_arm_when_started);
+    do {
+      if (head_ == tail_) break;
+      Execute(self);
+    } while (KeepWorking(Counts()));
+    if (conc_.SetFlags(word, WorkerFlag::kPrep) && defects_.no_recheck_before_idle) return;
+    if (defects_.no_recheck_before_idle) return;
+  } while (NeedMoreWorker(Counts()));
+}
+
+// The manager role: makes one worker, without the lock; false if somebody else is at it.
+bool MiniPool::Manage() {
+  if (managing_) return false;
+  managing_ = true;
+  int fresh = 0;
+  while (fresh < kWorkers && workers_[fresh].alive) ++fresh;
+  if (fresh == kWorkers) Fail("the pool needs more workers than the model has");
+  Worker& w = workers_[fresh];
+  w.alive = true;
+  lock_.Unlock();
+  w.word.Reset(WorkerFlag::kPrep | flags_);
+  w.parker.Reset();
+  w.born.store(1);
+  ModelSync::FutexWake(&w.born, 1);
+  lock_.Lock();
+  ++nr_workers_;
+  EnterIdle(fresh);
+  lock_.Unlock();
+  Wake(fresh);
+  lock_.Lock();
+  managing_ = false;
+  return true;
+}
+
+void MiniPool::Execute(int self) {
+  Item item = std::move(worklist_[head_++]);
+  conc_.LowerPending(static_cast<uint32_t>(tail_ - head_));
+  const int wake = NeedWake();
+  lock_.Unlock();
+  Wake(wake);
+  item(this, self);
+  lock_.Lock();
+  conc_.Running(workers_[self].word);
+  ++executed_;
+}
+
+void MiniPool::AnnouncedWait(int worker, int event) {
+  if (conc_.Sleeping(workers_[worker].word) && !defects_.sleeper_never_kicks) Kick();
+  while (events_[event].load() == 0) ModelSync::FutexWait(&events_[event], 0);
+  conc_.Running(workers_[worker].word);
+}
+
+void MiniPool::SilentWait(int worker, int event) {
+  while (events_[event].load() == 0) {
+    workers_[worker].off_cpu = true;
+    ModelSync::FutexWait(&events_[event], 0);
+    workers_[worker].off_cpu = false;
+  }
+}
+
+void MiniPool::Signal(int event) {
+  events_[event].store(1);
+  ModelSync::FutexWake(&events_[event], kWorkers);
+}
+
+void MiniPool::Detect() {
+  bool counted = false;
+  for (Worker& w : workers_) {
+    const uint32_t seen = w.word.Load();
+    if (!Word::Counted(seen)) continue;
+    counted = true;
+    if (!w.off_cpu || !conc_.Presume(w.word, seen)) continue;
+    if (conc_.nr_running() == 0 && !defects_.detector_never_nudges) {
+      Wake(first_idle_.load(std::memory_order_acquire));
+    }
+  }
+  if (!counted && !defects_.detector_never_nudges) {
+    Wake(first_idle_.load(std::memory_order_acquire));
+  }
+}
+
+void MiniPool::DetectorLoop() {
+  for (;;) {
+    if (WantsWatch()) {
+      Detect();
+      Yield();
+      continue;
+    }
+    detector_.store(0);
+    if (defects_.dormant_without_look || !WantsWatch()) {
+      while (detector_.load(std::memory_order_relaxed) == 0) ModelSync::FutexWait(&detector_, 0);
+    }
+    detector_.store(1, std::memory_order_relaxed);
+  }
+}
+
+void MiniPool::CheckEnd(int expected) {
+  MODEL_CHECK(executed_ == expected);
+  MODEL_CHECK(head_ == tail_);
+  int counted = 0;
+  for (const Worker& w : workers_) {
+    counted += Word::Counted(w.word.Load()) ? 1 : 0;
+    MODEL_CHECK(w.idle == w.alive);
+  }
+  MODEL_CHECK(counted == 0);
+  MODEL_CHECK(conc_.RawRunning() == 0);
+  MODEL_CHECK(nr_idle_ == nr_workers_);
+}
+
+}  // namespace cmwq::model

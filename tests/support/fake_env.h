@@ -1,0 +1,166 @@
+// FakeEnv: a clock that stands still until told, thread creation that fails on demand, CPUs that need
+// not exist. Engine: pools and queues on top of it, without the process's runtime; timers run when the
+// test says so.
+
+#ifndef CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
+#define CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <vector>
+
+#include "runtime/base/conf.h"
+#include "runtime/platform/env.h"
+#include "runtime/platform/timer.h"
+#include "runtime/pool/pool.h"
+#include "runtime/wq/workqueue.h"
+#include "tests/support/gate.h"
+
+namespace cmwq::pool {
+
+// What tests must see of a pool's inside.
+class PoolTestPeer {
+ public:
+  static bool Managing(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.managing_;
+  }
+  static size_t Pending(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.nr_pending_;
+  }
+  static bool SetFlags(WorkerPool& pool, Worker* w, uint32_t flags) {
+    return pool.conc_.SetFlags(*w->word, flags);
+  }
+  static void ReplaceFlags(WorkerPool& pool, Worker* w, uint32_t clear, uint32_t set) {
+    pool.conc_.ReplaceFlags(*w->word, clear, set);
+  }
+  static int RawRunning(WorkerPool& pool) { return pool.conc_.RawRunning(); }
+  static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
+};
+
+}  // namespace cmwq::pool
+
+namespace cmwq::test {
+
+using pool::PoolTestPeer;
+
+class FakeEnv final : public platform::Env {
+ public:
+  uint64_t NowNs() override { return now.load(std::memory_order_acquire); }
+  void ParkUntil(sync::Parker& parker, uint64_t) override { parker.Park(); }
+  int CreateThread(void* (*fn)(void*), void* arg, size_t, pthread_t* thread) override {
+    creations.fetch_add(1);
+    for (int left = fail_next.load(); left > 0;) {
+      if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return EAGAIN;
+    }
+    return pthread_create(thread, nullptr, fn, arg);
+  }
+  void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
+  platform::CpuSet AllowedCpus() override { return allowed; }
+  int Cpu() override { return cpu.load(); }
+  int BindSelf(const platform::CpuSet&) override {
+    binds.fetch_add(1);
+    return bind_result.load();
+  }
+
+  std::atomic<uint64_t> now{base::kNsPerSec};
+  std::atomic<int> creations{0};      // attempts
+  std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
+  std::atomic<int> cpu{0};
+  std::atomic<int> binds{0};
+  std::atomic<int> bind_result{0};
+  platform::CpuSet allowed;
+};
+
+// Pools outlive their tests, as they outlive everything in the product: engines are never freed.
+class Engine {
+ public:
+  static Engine& Make(int cpus = 2, void (*tune)(base::Conf* conf) = nullptr) {
+    static std::vector<Engine*>* const all = new std::vector<Engine*>;
+    base::g_conf.canary = 0;  // blocks are announced here, or meant to go unseen
+    all->push_back(new Engine(cpus, tune));
+    return *all->back();
+  }
+
+  wq::Workqueue* Alloc(unsigned flags = 0, int max_active = 0, bool ordered = false) {
+    int err = 0;
+    if (ordered) flags |= CMWQ_UNBOUND;
+    return wq::CreateWorkqueue("test", flags, max_active, ordered, &table, &env, &err);
+  }
+  void Destroy(wq::Workqueue* wq) {
+    wq->state.store(wq::WqState::kDestroying);
+    wq::DrainWorkqueue(wq);
+    if (wq->rescuer != nullptr) wq->rescuer->Stop();
+    wq::FreeWorkqueue(wq);
+  }
+
+  static bool Queue(wq::Workqueue* wq, Item& item, int cpu = 0) {
+    return wq::QueueWork(wq, cpu, item.work());
+  }
+  bool Cancel(Item& item) { return wq::CancelWork(item.work(), &table, &events); }
+  bool CancelSync(Item& item) {
+    const bool pending = wq::DisableWork(item.work(), &table, &events, true);
+    wq::EnableWork(item.work());
+    return pending;
+  }
+  bool Disable(Item& item, bool sync = false) {
+    return wq::DisableWork(item.work(), &table, &events, sync);
+  }
+  bool Flush(Item& item) { return wq::FlushWork(item.work(), &table); }
+  bool QueueDelayed(wq::Workqueue* wq, Item& item, uint64_t ms) {
+    return wq::QueueDelayed(wq, &item.d, ms * base::kNsPerMs, &events, &env);
+  }
+  bool ModDelayed(wq::Workqueue* wq, Item& item, uint64_t ms) {
+    return wq::ModDelayed(wq, &item.d, ms * base::kNsPerMs, &table, &events, &env);
+  }
+  bool FlushDelayed(Item& item) { return wq::FlushDelayed(&item.d, &table, &events); }
+
+  // Lets time pass in steps of 1 ms, firing what falls due.
+  void Advance(uint64_t ms) {
+    for (uint64_t i = 0; i < ms; ++i) {
+      env.now.fetch_add(base::kNsPerMs);
+      events.RunDue(env.NowNs());
+    }
+  }
+
+  pool::WorkerPool& Pool(int cpu = 0, bool high = false) { return *table.per_cpu[high][cpu]; }
+  // Every worker of the pool is idle and nothing is pending.
+  static void WaitIdle(pool::WorkerPool& pool) {
+    Eventually([&pool] {
+      const pool::PoolStats s = pool.Stats();
+      return s.nr_workers > 0 && s.nr_idle == s.nr_workers;
+    });
+    pool.CheckInvariants();
+  }
+
+  FakeEnv env;
+  base::Conf conf;
+  platform::EventThread events{&env};
+  wq::PoolTable table;
+
+ private:
+  Engine(int cpus, void (*tune)(base::Conf* conf)) {
+    if (tune != nullptr) tune(&conf);
+    table.nr_cpu_ids = cpus;
+    for (int cpu = 0; cpu < cpus; ++cpu) {
+      env.allowed.Add(cpu);
+      table.cpus.Add(cpu);
+      table.per_cpu[0][cpu] = MakePool(cpu, 0);
+      table.per_cpu[1][cpu] = MakePool(cpu, -1);
+    }
+    table.unbound[0] = MakePool(-1, 0);
+    table.unbound[1] = MakePool(-1, -1);
+  }
+  pool::WorkerPool* MakePool(int cpu, int nice) {
+    const auto id = static_cast<uint16_t>(table.nr_pools++);
+    return table.by_id[id] = new pool::WorkerPool({cpu, nice, id}, &env, &events, &conf);
+  }
+};
+
+}  // namespace cmwq::test
+
+#endif  // CMWQ_TESTS_SUPPORT_FAKE_ENV_H_

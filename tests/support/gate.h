@@ -1,0 +1,94 @@
+// Gate: closed until somebody opens it. Item: a work item with a C++ function. Eventually: waits for a
+// condition that other threads bring about.
+
+#ifndef CMWQ_TESTS_SUPPORT_GATE_H_
+#define CMWQ_TESTS_SUPPORT_GATE_H_
+
+#include <cmwq/cmwq.h>
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/sys.h"
+#include "runtime/sync/sync.h"
+
+namespace cmwq::test {
+
+class Gate {
+ public:
+  void Open() {
+    open_.store(1, std::memory_order_release);
+    sync::RealSync::FutexWake(&open_, INT32_MAX);
+  }
+  bool opened() const { return open_.load(std::memory_order_acquire) != 0; }
+  void Wait() {
+    while (!opened()) sync::RealSync::FutexWait(&open_, 0);
+  }
+  // Says so: the calling worker does not count as running meanwhile.
+  void WaitAnnounced() {
+    cmwq_block_begin();
+    Wait();
+    cmwq_block_end();
+  }
+
+ private:
+  std::atomic<int32_t> open_{0};
+};
+
+// Spins politely; the test's own time limit is what ends a wait for ever.
+template <class Condition>
+void Eventually(Condition holds) {
+  while (!holds()) base::SchedYield();
+}
+
+struct Item {
+  explicit Item(std::function<void()> function = [] {}) : fn(std::move(function)) {
+    cmwq_delayed_work_init(&d, &Run);
+  }
+  Item(const Item&) = delete;
+  Item& operator=(const Item&) = delete;
+
+  static void Run(struct cmwq_work* w) {
+    Item* const self = reinterpret_cast<Item*>(w);
+    self->fn();
+    // After fn: whoever counts runs may free the item next.
+    self->runs.fetch_add(1, std::memory_order_release);
+  }
+  struct cmwq_work* work() { return &d.work; }
+  int Runs() const { return runs.load(std::memory_order_acquire); }
+
+  struct cmwq_delayed_work d;  // first: Run finds the item from it
+  std::function<void()> fn;
+  std::atomic<int> runs{0};
+};
+
+// What happened, in order.
+class Trace {
+ public:
+  void Add(const std::string& event) {
+    std::lock_guard<std::mutex> hold(mu_);
+    events_.push_back(event);
+  }
+  std::vector<std::string> Get() {
+    std::lock_guard<std::mutex> hold(mu_);
+    return events_;
+  }
+  std::string Text() {
+    std::string text;
+    for (const std::string& e : Get()) text += (text.empty() ? "" : " ") + e;
+    return text;
+  }
+
+ private:
+  std::mutex mu_;
+  std::vector<std::string> events_;
+};
+
+}  // namespace cmwq::test
+
+#endif  // CMWQ_TESTS_SUPPORT_GATE_H_

@@ -1,0 +1,72 @@
+// Actions at the engine's test points, for the length of one test.
+
+#ifndef CMWQ_TESTS_SUPPORT_TEST_POINTS_H_
+#define CMWQ_TESTS_SUPPORT_TEST_POINTS_H_
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "runtime/base/test_point.h"
+
+namespace cmwq::test {
+
+#if defined(CMWQ_TEST_POINTS)
+inline constexpr bool kHaveTestPoints = true;
+#else
+inline constexpr bool kHaveTestPoints = false;
+#endif
+
+// Runs `action` the first time a thread comes by `name`; later visits pass.
+class AtTestPoint {
+ public:
+  AtTestPoint(std::string name, std::function<void()> action) {
+    Map().Set(std::move(name), std::move(action));
+#if defined(CMWQ_TEST_POINTS)
+    base::g_test_point = &Visit;
+#endif
+  }
+  ~AtTestPoint() {
+    Map().Clear();  // the hook stays: threads of the engine may be in it
+  }
+  AtTestPoint(const AtTestPoint&) = delete;
+  AtTestPoint& operator=(const AtTestPoint&) = delete;
+
+ private:
+  class Actions {
+   public:
+    void Set(std::string name, std::function<void()> action) {
+      std::lock_guard<std::mutex> hold(mu_);
+      actions_[std::move(name)] = std::move(action);
+    }
+    void Clear() {
+      std::lock_guard<std::mutex> hold(mu_);
+      actions_.clear();
+    }
+    std::function<void()> Take(const char* name) {
+      std::lock_guard<std::mutex> hold(mu_);
+      const auto found = actions_.find(name);
+      if (found == actions_.end()) return nullptr;
+      std::function<void()> action = std::move(found->second);
+      actions_.erase(found);
+      return action;
+    }
+
+   private:
+    std::mutex mu_;
+    std::map<std::string, std::function<void()>> actions_;
+  };
+  static Actions& Map() {
+    static Actions* const map = new Actions;
+    return *map;
+  }
+  static void Visit(const char* name) {
+    if (const std::function<void()> action = Map().Take(name)) action();
+  }
+};
+
+}  // namespace cmwq::test
+
+#endif  // CMWQ_TESTS_SUPPORT_TEST_POINTS_H_
