@@ -1,15 +1,21 @@
 // How long a CPU is without its work when a worker blocks: from just before the block to the first
-// instruction of the next item.
+// instruction of the next item, beside the kernel's own price for the same exchange between bare
+// threads. All kinds are interleaved in one process, batch by batch.
 //
-// A batch of items blocks one after the other on one CPU, each hand-over being one sample; then all are
-// released and the next batch is queued. Beside them, in the same child and interleaved by batch, the
-// kernel's own price: two pinned threads that wake each other and wait.
+// Two shapes, because a thread that slept for long costs the scheduler twice as much to wake as one
+// that went to sleep a moment ago:
+//   warm: two threads alternate. A blocks, B goes on, lets A finish, queues the next item, blocks, ...
+//   cold: a row of threads, each blocks and stays blocked until the whole row was through.
 
 #include <cmwq/cmwq.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdlib>
+#include <deque>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "bench/harness.h"
@@ -17,197 +23,261 @@
 namespace cmwq::bench {
 namespace {
 
+constexpr size_t kBatch = 16;             // one sample less per batch
+constexpr uint64_t kSleepNs = 3'000'000;  // longer than a batch takes
+constexpr size_t kMaxSamples = 4000;      // per kind and round
+
 enum class Block { kFutex, kPipe, kSleep };
 
-constexpr int kBatch = 16;           // hand-overs per batch: kBatch - 1
-constexpr uint64_t kSleepNs = 3'000'000;  // longer than a batch takes
-constexpr size_t kMaxSamples = 4000;      // per variant and round
+struct Result {
+  static constexpr size_t kKinds = 7;
+  size_t count[kKinds];
+  float ns[kKinds][kMaxSamples];
 
-struct Chain;
-
-struct Link {
-  struct cmwq_work work;
-  Chain* chain;
-  int index;
-};
-
-// One batch. The pipe is read without being filled: the release closes it.
-struct Chain {
-  Block block;
-  bool announce;
-  uint64_t busy_ns;         // computing before each block, so that it is no cold hand-over
-  int pipe_ends[2];
-  int released;             // futex
-  int queued;               // futex: items wait for the whole batch
-  std::array<uint64_t, kBatch> left;     // just before the block
-  std::array<uint64_t, kBatch> entered;  // first instruction of the item
-  std::array<Link, kBatch> links;
-};
-
-void WaitBlocked(Chain* chain) {
-  switch (chain->block) {
-    case Block::kFutex:
-      FutexWaitWhile(&chain->released, 0);
-      return;
-    case Block::kPipe: {
-      char byte;
-      if (read(chain->pipe_ends[0], &byte, 1) < 0) abort();
-      return;
+  void Add(size_t kind, uint64_t from, uint64_t to) {
+    if (count[kind] < kMaxSamples) {
+      ns[kind][count[kind]++] = static_cast<float>(static_cast<int64_t>(to - from));
     }
-    case Block::kSleep:
-      SleepNs(kSleepNs);
-      return;
   }
-}
+};
 
-void Release(Chain* chain) {
-  __atomic_store_n(&chain->released, 1, __ATOMIC_RELEASE);
-  FutexWakeAll(&chain->released);
-  if (chain->block == Block::kPipe) close(chain->pipe_ends[1]);
-}
-
-void ExecuteLink(struct cmwq_work* work) {
-  const uint64_t now = NowNs();
-  Link* const link = reinterpret_cast<Link*>(work);
-  Chain* const chain = link->chain;
-  const auto at = static_cast<size_t>(link->index);
-  chain->entered[at] = now;
-  if (link->index == kBatch - 1) {
-    Release(chain);
-    return;
-  }
-  while (__atomic_load_n(&chain->queued, __ATOMIC_ACQUIRE) == 0) {
-  }
-  const uint64_t end = NowNs() + chain->busy_ns;
+void SpinNs(uint64_t ns) {
+  const uint64_t end = NowNs() + ns;
   while (NowNs() < end) {
   }
-  chain->left[at] = NowNs();
-  if (chain->announce) cmwq_block_begin();
-  WaitBlocked(chain);
-  if (chain->announce) cmwq_block_end();
 }
 
-struct Mode {
-  const char* name;
-  Block block;
-  bool announce;
-};
-constexpr Mode kModes[] = {
-    {"announced, futex", Block::kFutex, true},
-    {"announced, pipe read", Block::kPipe, true},
-    {"canary, pipe read", Block::kPipe, false},
-    {"canary, nanosleep", Block::kSleep, false},
-};
-constexpr size_t kModeCount = sizeof(kModes) / sizeof(kModes[0]);
-constexpr size_t kRaw = kModeCount;  // index of the raw hand-over among the results
-
-struct Result {
-  size_t count[kModeCount + 1];
-  float ns[kModeCount + 1][kMaxSamples];
-
-  void Add(size_t which, uint64_t from, uint64_t to) {
-    if (count[which] < kMaxSamples) {
-      ns[which][count[which]++] = static_cast<float>(static_cast<int64_t>(to - from));
+// What one blocked item waits for.
+class Door {
+ public:
+  void Make(Block block) {
+    block_ = block;
+    open_ = 0;
+    if (block == Block::kPipe && pipe(ends_) != 0) abort();
+  }
+  void Wait() {
+    char byte;
+    if (block_ == Block::kFutex) {
+      FutexWaitWhile(&open_, 0);
+    } else if (block_ == Block::kSleep) {
+      SleepNs(kSleepNs);
+    } else if (read(ends_[0], &byte, 1) < 0) {
+      abort();
     }
   }
-};
-
-void RunBatch(struct cmwq_workqueue* queue, int cpu, const Mode& mode, uint64_t busy_ns,
-              size_t which, Result* result) {
-  Chain chain = {};
-  chain.block = mode.block;
-  chain.announce = mode.announce;
-  chain.busy_ns = busy_ns;
-  if (mode.block == Block::kPipe && pipe(chain.pipe_ends) != 0) abort();
-  for (int i = 0; i < kBatch; ++i) {
-    Link& link = chain.links[static_cast<size_t>(i)];
-    link.chain = &chain;
-    link.index = i;
-    cmwq_work_init(&link.work, &ExecuteLink);
-    cmwq_queue_work_on(cpu, queue, &link.work);
+  void Open() {
+    __atomic_store_n(&open_, 1, __ATOMIC_RELEASE);
+    if (block_ == Block::kPipe) {
+      close(ends_[1]);  // the reader sees the end of the file
+    } else {
+      FutexWakeAll(&open_);
+    }
   }
-  __atomic_store_n(&chain.queued, 1, __ATOMIC_RELEASE);
-  cmwq_flush_workqueue(queue);
-  if (mode.block == Block::kPipe) close(chain.pipe_ends[0]);
-  for (size_t i = 0; i + 1 < kBatch; ++i) result->Add(which, chain.left[i], chain.entered[i + 1]);
-}
-
-// Two threads of one CPU; each wakes the other and waits. A sample is from before the wake-up to the
-// return from the other's wait.
-class RawPair {
- public:
-  explicit RawPair(int cpu)
-      : first_(cpu, [this] { Loop(0); }), second_(cpu, [this] { Loop(1); }) {}
-  ~RawPair() { Command(-1); }
-
-  // kBatch - 1 hand-overs.
-  void RunBatch(uint64_t busy_ns, Result* result) {
-    busy_ns_ = busy_ns;
-    turns_ = 0;
-    __atomic_store_n(&done_, 0, __ATOMIC_RELAXED);
-    Command(1);
-    FutexWaitWhile(&done_, 0);
-    for (size_t i = 0; i + 1 < kBatch; ++i) result->Add(kRaw, left_[i], entered_[i + 1]);
+  void Clear() {
+    if (block_ == Block::kPipe) close(ends_[0]);
   }
 
  private:
-  // 0: wait; 1: go; -1: end. Given to the side whose turn it is.
-  void Command(int command) {
-    if (command < 0) Give(1, command);
-    Give(0, command);
+  Block block_ = Block::kFutex;
+  int open_ = 0;
+  int ends_[2] = {-1, -1};
+};
+
+struct Batch;
+
+struct Link {
+  struct cmwq_work work;
+  Batch* batch;
+  size_t at;
+  Door door;
+  int done;
+  uint64_t left;     // just before the block
+  uint64_t entered;  // first instruction of the item
+};
+
+struct Batch {
+  struct cmwq_workqueue* queue;
+  int cpu;
+  uint64_t busy_ns;  // computing before each block
+  bool announce;
+  bool warm;
+  int queued;  // cold: items wait for the whole row
+  std::array<Link, kBatch> links;
+};
+
+void BlockAt(Link* link) {
+  Batch* const batch = link->batch;
+  SpinNs(batch->busy_ns);
+  link->left = NowNs();
+  if (batch->announce) cmwq_block_begin();
+  link->door.Wait();
+  if (batch->announce) cmwq_block_end();
+}
+
+void ExecuteWarm(Link* link) {
+  Batch* const batch = link->batch;
+  if (link->at > 0) {
+    Link* const previous = &batch->links[link->at - 1];
+    previous->door.Open();
+    // Its worker shares our CPU: it finishes and parks while we stand back.
+    while (__atomic_load_n(&previous->done, __ATOMIC_ACQUIRE) == 0) sched_yield();
+    for (int i = 0; i < 3; ++i) sched_yield();
   }
-  void Give(int side, int command) {
-    __atomic_store_n(&turn_[side].word, command, __ATOMIC_RELEASE);
-    FutexWakeAll(&turn_[side].word);
+  if (link->at + 1 < kBatch) {
+    cmwq_queue_work_on(batch->cpu, batch->queue, &batch->links[link->at + 1].work);
+    BlockAt(link);
   }
-  void Loop(int side) {
+  __atomic_store_n(&link->done, 1, __ATOMIC_RELEASE);
+}
+
+void ExecuteCold(Link* link) {
+  Batch* const batch = link->batch;
+  while (__atomic_load_n(&batch->queued, __ATOMIC_ACQUIRE) == 0) {
+  }
+  if (link->at + 1 < kBatch) {
+    BlockAt(link);
+  } else {
+    for (Link& other : batch->links) other.door.Open();
+  }
+}
+
+void Execute(struct cmwq_work* work) {
+  const uint64_t now = NowNs();
+  Link* const link = reinterpret_cast<Link*>(work);
+  link->entered = now;
+  link->batch->warm ? ExecuteWarm(link) : ExecuteCold(link);
+}
+
+struct Engine {
+  struct cmwq_workqueue* queue;
+  int cpu;
+  uint64_t busy_ns;
+
+  void RunBatch(bool warm, bool announce, Block block, size_t kind, Result* result) const {
+    Batch batch = {};
+    batch.queue = queue;
+    batch.cpu = cpu;
+    batch.busy_ns = busy_ns;
+    batch.announce = announce;
+    batch.warm = warm;
+    for (size_t i = 0; i < kBatch; ++i) {
+      Link& link = batch.links[i];
+      link.batch = &batch;
+      link.at = i;
+      link.door.Make(block);
+      cmwq_work_init(&link.work, &Execute);
+    }
+    for (size_t i = 0; i < (warm ? 1 : kBatch); ++i) {
+      cmwq_queue_work_on(cpu, queue, &batch.links[i].work);
+    }
+    __atomic_store_n(&batch.queued, 1, __ATOMIC_RELEASE);
+    // Chained items are queued before their predecessor ends: no flush can fall between two.
+    for (Link& link : batch.links) cmwq_flush_work(&link.work);
+    cmwq_flush_workqueue(queue);
+    for (Link& link : batch.links) link.door.Clear();
+    for (size_t i = 0; i + 1 < kBatch; ++i) {
+      result->Add(kind, batch.links[i].left, batch.links[i + 1].entered);
+    }
+  }
+};
+
+// Bare threads of one CPU that hand a baton on: FUTEX_WAKE for the next, FUTEX_WAIT for oneself. Of two
+// threads, warm; in a row of kBatch, cold.
+class Relay {
+ public:
+  Relay(int cpu, size_t threads, uint64_t busy_ns) : threads_(threads), busy_ns_(busy_ns) {
+    for (size_t i = 0; i < threads; ++i) pool_.emplace_back(cpu, [this, i] { Loop(i); });
+  }
+  ~Relay() {
+    for (size_t i = 0; i < threads_; ++i) Give(i, -1);
+    pool_.clear();
+  }
+
+  void RunBatch(size_t kind, Result* result) {
+    step_ = 0;
+    __atomic_store_n(&done_, 0, __ATOMIC_RELAXED);
+    Give(0, 1);
+    FutexWaitWhile(&done_, 0);
+    for (size_t i = 0; i + 1 < kBatch; ++i) result->Add(kind, left_[i], entered_[i + 1]);
+  }
+
+ private:
+  struct alignas(64) Baton {
+    int word = 0;  // 1: go; -1: end
+  };
+
+  void Give(size_t thread, int word) {
+    __atomic_store_n(&batons_[thread].word, word, __ATOMIC_RELEASE);
+    FutexWakeAll(&batons_[thread].word);
+  }
+  void Loop(size_t self) {
     for (;;) {
-      FutexWaitWhile(&turn_[side].word, 0);
+      FutexWaitWhile(&batons_[self].word, 0);
       const uint64_t now = NowNs();
-      if (turn_[side].word < 0) return;
-      turn_[side].word = 0;
-      const size_t at = turns_++;
+      if (__atomic_load_n(&batons_[self].word, __ATOMIC_RELAXED) < 0) return;
+      batons_[self].word = 0;
+      const size_t at = step_++;
       entered_[at] = now;
       if (at == kBatch - 1) {
+        __atomic_store_n(&round_, round_ + 1, __ATOMIC_RELEASE);
+        FutexWakeAll(&round_);
         __atomic_store_n(&done_, 1, __ATOMIC_RELEASE);
         FutexWakeAll(&done_);
         continue;
       }
-      const uint64_t end = NowNs() + busy_ns_;
-      while (NowNs() < end) {
-      }
+      const int round = round_;
+      SpinNs(busy_ns_);
       left_[at] = NowNs();
-      Give(1 - side, 1);
+      Give((self + 1) % threads_, 1);
+      // A row is let go together at its end, as the items are.
+      if (threads_ > 2) FutexWaitWhile(&round_, round);
     }
   }
 
-  struct alignas(64) Turn {
-    int word = 0;
-  };
-  Turn turn_[2];
-  int done_ = 0;
-  size_t turns_ = 0;
-  uint64_t busy_ns_ = 0;
+  const size_t threads_;
+  const uint64_t busy_ns_;
+  std::array<Baton, kBatch> batons_;
+  int done_ = 0;     // futex
+  int round_ = 0;    // futex
+  size_t step_ = 0;  // the holder of the baton's
   std::array<uint64_t, kBatch> left_ = {};
   std::array<uint64_t, kBatch> entered_ = {};
-  Thread first_, second_;
+  std::deque<Thread> pool_;
+};
+
+struct Kind {
+  const char* name;
+  size_t raw;  // which kind it is compared with
+};
+constexpr size_t kWarmRaw = 0, kWarmFutex = 1, kColdRaw = 2, kColdFutex = 3, kColdPipe = 4,
+                 kCanaryPipe = 5, kCanarySleep = 6;
+constexpr Kind kKinds[Result::kKinds] = {
+    {"warm: bare futex", kWarmRaw},       {"warm: announced, futex", kWarmRaw},
+    {"cold: bare futex", kColdRaw},       {"cold: announced, futex", kColdRaw},
+    {"cold: announced, pipe", kColdRaw},  {"cold: canary, pipe", kColdRaw},
+    {"cold: canary, nanosleep", kColdRaw},
 };
 
 void Measure(int cpu, int other, long batches, uint64_t busy_ns, Result* result) {
+  const Engine engine = {cmwq_alloc_workqueue("handoff", 0, 0), cpu, busy_ns};
   PinSelf(other);
-  // The engine takes the CPUs of the thread that starts it.
-  struct cmwq_workqueue* queue = nullptr;
-  {
-    Thread starter(cpu, [&queue] { queue = cmwq_alloc_workqueue("handoff", 0, 0); });
-  }
-  RawPair raw(cpu);
-  for (size_t m = 0; m < kModeCount; ++m) RunBatch(queue, cpu, kModes[m], busy_ns, m, result);
-  // The first batch made the workers.
-  *result = {};
-  for (long batch = 0; batch < batches; ++batch) {
-    for (size_t m = 0; m < kModeCount; ++m) {
-      RunBatch(queue, cpu, kModes[m], busy_ns, m, result);
-      raw.RunBatch(busy_ns, result);
+  Relay pair(cpu, 2, busy_ns);
+  Relay row(cpu, kBatch, busy_ns);
+  const std::function<void(Result*)> kinds[] = {
+      [&](Result* r) { pair.RunBatch(kWarmRaw, r); },
+      [&](Result* r) { engine.RunBatch(true, true, Block::kFutex, kWarmFutex, r); },
+      [&](Result* r) { row.RunBatch(kColdRaw, r); },
+      [&](Result* r) { engine.RunBatch(false, true, Block::kFutex, kColdFutex, r); },
+      [&](Result* r) { engine.RunBatch(false, true, Block::kPipe, kColdPipe, r); },
+      [&](Result* r) { engine.RunBatch(false, false, Block::kPipe, kCanaryPipe, r); },
+      [&](Result* r) { engine.RunBatch(false, false, Block::kSleep, kCanarySleep, r); },
+  };
+  auto unmeasured = std::make_unique<Result>();
+  for (long i = 0; i < batches; ++i) {
+    for (const auto& run : kinds) {
+      *unmeasured = {};
+      run(unmeasured.get());  // makes workers; all kinds begin equally awake
+      run(result);
     }
   }
 }
@@ -221,33 +291,31 @@ int Main(int argc, char** argv) {
 
   const std::vector<int> cpus = AllowedCpus();
   const int cpu = cpus.back();
-  Samples samples[kModeCount + 1];
-  Samples medians[kModeCount + 1];
+  std::array<Samples, Result::kKinds> all, medians;
   for (int round = 0; round < options.rounds(); ++round) {
     const auto result = InChild<Result>([&](Result* r) {
       Measure(cpu, cpus.front(), batches, static_cast<uint64_t>(busy_us) * 1000, r);
     });
     if (!result) return 3;
-    for (size_t m = 0; m <= kModeCount; ++m) {
-      Samples round_samples;
-      for (size_t i = 0; i < result->count[m]; ++i) round_samples.Add(result->ns[m][i] / kNsPerUs);
-      medians[m].Add(round_samples.Median());
-      for (size_t i = 0; i < result->count[m]; ++i) samples[m].Add(result->ns[m][i] / kNsPerUs);
+    for (size_t k = 0; k < Result::kKinds; ++k) {
+      Samples of_round;
+      for (size_t i = 0; i < result->count[k]; ++i) of_round.Add(result->ns[k][i] / kNsPerUs);
+      medians[k].Add(of_round.Median());
+      all[k].Add(of_round.values());
     }
   }
   Report report("hand-over to the next item on CPU " + std::to_string(cpu) + ", us",
-                {"how", "p50", "p90", "p99", "x raw", "medians of rounds", "samples"});
-  const double raw = samples[kRaw].Median();
-  for (size_t i = 0; i <= kModeCount; ++i) {
-    const size_t m = i == 0 ? kRaw : i - 1;
-    const Samples& s = samples[m];
-    report.Row({m == kRaw ? "raw: FUTEX_WAKE, FUTEX_WAIT" : kModes[m].name, Fixed(s.Median(), 2),
-                Fixed(s.Quantile(0.9), 2), Fixed(s.Quantile(0.99), 2), Fixed(s.Median() / raw, 2),
-                medians[m].Spread(2), std::to_string(s.size())});
+                {"how", "p50", "p90", "p99", "x bare", "medians of rounds", "samples"});
+  auto ratio = [&](size_t k) { return all[k].Median() / all[kKinds[k].raw].Median(); };
+  for (size_t k = 0; k < Result::kKinds; ++k) {
+    report.Row({kKinds[k].name, Fixed(all[k].Median(), 2), Fixed(all[k].Quantile(0.9), 2),
+                Fixed(all[k].Quantile(0.99), 2), Fixed(ratio(k), 2), medians[k].Spread(2),
+                std::to_string(all[k].size())});
   }
-  report.Bar("announced, futex, p50 times raw", samples[0].Median() / raw, 1.5);
-  report.Bar("canary, pipe read, p99 in us", samples[2].Quantile(0.99), 100);
-  report.Bar("canary, nanosleep, p99 in us", samples[3].Quantile(0.99), 100);
+  report.Bar("warm, announced: p50 times bare futex", ratio(kWarmFutex), 1.5);
+  report.Bar("cold, announced: p50 times bare futex", ratio(kColdFutex), 1.5);
+  report.Bar("canary, pipe: p99 in us", all[kCanaryPipe].Quantile(0.99), 100);
+  report.Bar("canary, nanosleep: p99 in us", all[kCanarySleep].Quantile(0.99), 100);
   return report.Finish(options);
 }
 

@@ -82,6 +82,7 @@ class Samples {
   }
   bool empty() const { return values_.empty(); }
   size_t size() const { return values_.size(); }
+  const std::vector<double>& values() const { return values_; }
   // Nearest rank; 0 without samples.
   double Quantile(double q) const;
   double Median() const { return Quantile(0.5); }

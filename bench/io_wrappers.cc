@@ -1,10 +1,9 @@
-// The io functions with a ring, in plain announced calls, and what bare threads do with the bare calls.
-// Prints one table; each way of waiting runs in a process of its own, because the settings are read once.
+// The io functions with a ring, in plain announced calls, and what bare threads do with the bare
+// calls. Prints one table; each way of waiting runs in a process of its own, because the settings
+// are read once.
 //
 // Usage: io_wrappers [rounds]
 
-#include <cmwq/io.hpp>
-#include <cmwq/workqueue.hpp>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -14,6 +13,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmwq/io.hpp>
+#include <cmwq/workqueue.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -30,7 +31,9 @@ uint64_t NowNs() {
 
 struct Usage {
   Usage() { getrusage(RUSAGE_SELF, &r); }
-  static double Us(timeval t) { return 1e6 * static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec); }
+  static double Us(timeval t) {
+    return 1e6 * static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec);
+  }
   double cpu_us() const { return Us(r.ru_utime) + Us(r.ru_stime); }
   rusage r;
 };
@@ -93,7 +96,8 @@ void CachedRead(int rounds, bool wrapped, Sample* out) {
   if (pwrite(fd, page.data(), page.size(), 0) != 4096) abort();
   for (int i = 0; i < rounds; ++i) {
     const uint64_t start = NowNs();
-    const ssize_t n = wrapped ? cmwq::io::read(fd, page, 0) : pread(fd, page.data(), page.size(), 0);
+    const ssize_t n =
+        wrapped ? cmwq::io::read(fd, page, 0) : pread(fd, page.data(), page.size(), 0);
     out->ns.push_back(NowNs() - start);
     if (n != 4096) abort();
   }
@@ -188,7 +192,8 @@ void Wrapped(const char* way, int rounds) {
       Burn(50'000);
     };
     std::vector<std::unique_ptr<cmwq::Work<decltype(item)>>> items;
-    for (int i = 0; i < 2000; ++i) items.push_back(std::make_unique<cmwq::Work<decltype(item)>>(item));
+    for (int i = 0; i < 2000; ++i)
+      items.push_back(std::make_unique<cmwq::Work<decltype(item)>>(item));
     const uint64_t start = NowNs();
     for (int i = 0; i < 2000; ++i) queue.queue_on(i % nr_cpus, *items[i]);
     queue.flush();

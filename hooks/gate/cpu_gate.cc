@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "hooks/gate/tick.h"
+#include "runtime/base/check.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/sys.h"
 
@@ -14,14 +15,10 @@ namespace {
 
 using pool::WorkerFlag;
 
-constexpr uint64_t kKickData = ~uint64_t{0};
-
 uint64_t EventData(const Member* m) {
   return static_cast<uint64_t>(m->slot) |
          (static_cast<uint64_t>(m->wait_seq.load(std::memory_order_relaxed)) << 32);
 }
-
-int Limit() { return static_cast<int>(base::g_conf.gate_limit); }
 
 int MillisLeft(uint64_t deadline_ns) {
   if (deadline_ns == base::kNever) return -1;
@@ -81,7 +78,9 @@ bool CpuGate::Arm(Member* m, int fd, uint32_t events, std::atomic<uint32_t>* hom
 
 // Numbers for those who look without the lock. Called after every change of the lists.
 void CpuGate::Publish() {
-  ready_hint_.store(nr_ready_, std::memory_order_relaxed);
+  // seq_cst: pairs with the load in WantsWatch. Arm() follows: either it sees the detector dormant, or
+  // the detector, on its way to sleep, sees what is ready.
+  ready_hint_.store(nr_ready_, std::memory_order_seq_cst);
   led_hint_.store(leader_ != nullptr, std::memory_order_relaxed);
   if (nr_ready_ > 0) {
     // Release pairs with the load in Nudge.
@@ -107,7 +106,8 @@ void CpuGate::MarkReady(Member* m, uint64_t now) {
   m->ready_since_ns = now;
   m->ready_round = round_;
   ready_.PushFront(&m->entry);
-  ++nr_ready_;
+  // seq_cst: pairs with the load in Sleeping.
+  ready_hint_.store(++nr_ready_, std::memory_order_seq_cst);
 }
 
 void CpuGate::MarkEvents(const struct epoll_event* events, int n) {
@@ -115,8 +115,12 @@ void CpuGate::MarkEvents(const struct epoll_event* events, int n) {
   const uint64_t now = base::MonotonicNs();
   for (int i = 0; i < n; ++i) {
     const uint64_t data = events[i].data.u64;
-    if (data == kKickData) continue;
-    Member* const m = &members_[data & 0xffffffff];
+    const uint64_t slot = data & 0xffffffff;
+    // The kick, or nothing of ours.
+    if (data == kKickData || slot >= static_cast<uint64_t>(used_.load(std::memory_order_relaxed))) {
+      continue;
+    }
+    Member* const m = &members_[slot];
     // An event of an earlier wait, delivered late.
     if (m->wait_seq.load(std::memory_order_relaxed) != data >> 32) continue;
     MarkReady(m, now);
@@ -153,10 +157,6 @@ void CpuGate::Grant(Member* m, const Member* self, uint64_t now, WakeList* wakes
     stats_.held_ns += held;
     if (held > stats_.held_max_ns) stats_.held_max_ns = held;
   }
-  if (leader_ == m) {
-    leader_ = nullptr;
-    if (m != self) wakes->kick = true;
-  }
   conc_.Running(*m->word);
   conc_.ClearFlags(*m->word, WorkerFlag::kPrep);
   // Release pairs with the acquire in WaitLoop.
@@ -173,6 +173,13 @@ void CpuGate::Dispatch(const Member* self, WakeList* wakes) {
     Grant(m, self, now, wakes);
   }
   ++round_;
+  // A leader that somebody else lets in leads until it is up: nobody may enter epoll_wait beside it and
+  // be woken in its place. Again in every pass until then: the kick is one event, and any harvest may
+  // have taken it before the leader saw it.
+  if (leader_ != nullptr && leader_ != self &&
+      leader_->wait.load(std::memory_order_relaxed) == kGranted) {
+    wakes->kick = true;
+  }
   Publish();
   // The known ready ones must not wait for a member that blocks without a word; the others must not
   // stay unseen while nobody leads.
@@ -205,6 +212,7 @@ bool CpuGate::Settle(const struct epoll_event* events, int n) {
 
 Wait CpuGate::WaitFor(Member* m, int fd, uint32_t events, uint64_t deadline_ns,
                       std::atomic<uint32_t>* home, uint32_t home_here) {
+  if (lost()) return Wait::kPlain;
   {
     sync::MutexLock hold(lock_);
     LeaveRunning(m);
@@ -225,18 +233,18 @@ Wait CpuGate::WaitLoop(Member* m, uint64_t deadline_ns) {
     {
       sync::MutexLock hold(lock_);
       if (leader_ == m) leader_ = nullptr;
+      TakePoke(m);
       MarkEvents(events, n);
       Dispatch(m, &wakes);
       // Acquire pairs with the release in Grant.
       granted = m->wait.load(std::memory_order_acquire) == kGranted;
-      if (!granted) {
-        m->wait.store(kWaiting, std::memory_order_relaxed);
-        lead = leader_ == nullptr && conc_.nr_running() < Limit();
-        if (lead) {
-          leader_ = m;
-          led_hint_.store(true, std::memory_order_relaxed);
-          ++stats_.leads;
-        }
+      // With somebody ready there was no room a moment ago; if there is now, whoever made it says so.
+      // The ready one itself must not lead: its event is spent.
+      lead = !granted && leader_ == nullptr && nr_ready_ == 0 && conc_.nr_running() < Limit();
+      if (lead) {
+        leader_ = m;
+        led_hint_.store(true, std::memory_order_relaxed);
+        ++stats_.leads;
       }
     }
     WakeAll(wakes);
@@ -247,9 +255,33 @@ Wait CpuGate::WaitLoop(Member* m, uint64_t deadline_ns) {
     n = lead ? SleepLeading(m, events, deadline_ns) : SleepParked(m, deadline_ns);
     if (n == -EINTR) return Withdraw(m, Wait::kInterrupted);
     if (n == -ETIMEDOUT) return Withdraw(m, Wait::kTimeout);
-    if (n < 0) return Withdraw(m, Wait::kPlain);  // the epoll set is gone: no gate without it
+    if (n < 0) GiveUp();
+    if (lost()) return Withdraw(m, Wait::kPlain);
     if (n == 0) n = Harvest(events);
   }
+}
+
+// The epoll set is gone: no gate without it. Everybody who waits makes the plain call instead.
+void CpuGate::GiveUp() {
+  if (lost_.exchange(true, std::memory_order_acq_rel)) return;
+  CMWQ_WARN_ONCE("preload: the readiness set of CPU %d was closed: requests are not held any more",
+                 cpu_);
+  ForEachMember([](Member* m) { Poke(m); });
+}
+
+// Before the look that a poke asks for: one that comes later is kept.
+void CpuGate::TakePoke(Member* m) {
+  int32_t poked = kPoked;
+  // Acquire pairs with the release in Poke: we see the state for which we were poked.
+  m->wait.compare_exchange_strong(poked, kWaiting, std::memory_order_acq_rel);
+}
+
+// False if the member is not at the boundary, or has been told already.
+bool CpuGate::Poke(Member* m) {
+  int32_t waiting = kWaiting;
+  if (!m->wait.compare_exchange_strong(waiting, kPoked, std::memory_order_acq_rel)) return false;
+  base::FutexWake(&m->wait, 1);
+  return true;
 }
 
 // Number of events, 0 for "look again", -EINTR, -ETIMEDOUT, or what epoll_wait said.
@@ -282,22 +314,23 @@ Wait CpuGate::Withdraw(Member* m, Wait why) {
   WakeList wakes;
   {
     sync::MutexLock hold(lock_);
+    if (leader_ == m) leader_ = nullptr;
     if (m->wait.load(std::memory_order_acquire) == kGranted) {
       m->wait.store(kAway, std::memory_order_relaxed);
-      return Wait::kReady;
+      why = Wait::kReady;
+    } else {
+      if (m->ready) {
+        base::ListUnlink(&m->entry);
+        m->ready = false;
+        --nr_ready_;
+        // A ready descriptor at the deadline is ready, not late.
+        if (why == Wait::kTimeout) why = Wait::kReady;
+      }
+      --nr_waiting_;
+      m->wait.store(kAway, std::memory_order_relaxed);
+      conc_.Running(*m->word);
+      conc_.ClearFlags(*m->word, WorkerFlag::kPrep);
     }
-    if (m->ready) {
-      base::ListUnlink(&m->entry);
-      m->ready = false;
-      --nr_ready_;
-      // A ready descriptor at the deadline is ready, not late.
-      if (why == Wait::kTimeout) why = Wait::kReady;
-    }
-    if (leader_ == m) leader_ = nullptr;
-    --nr_waiting_;
-    m->wait.store(kAway, std::memory_order_relaxed);
-    conc_.Running(*m->word);
-    conc_.ClearFlags(*m->word, WorkerFlag::kPrep);
     Dispatch(nullptr, &wakes);
   }
   WakeAll(wakes);
@@ -318,18 +351,15 @@ void CpuGate::Admit(Member* m) {
   while (m->wait.load(std::memory_order_acquire) != kGranted) {
     // A handler may run; the hold goes on, the tick bounds it.
     if (SleepParked(m, base::kNever) != 0) continue;
-    if (m->wait.load(std::memory_order_acquire) != kPoked) continue;
-    {
-      sync::MutexLock hold(lock_);
-      int32_t poked = kPoked;
-      m->wait.compare_exchange_strong(poked, kWaiting, std::memory_order_relaxed);
-    }
+    TakePoke(m);
     Settle(nullptr, 0);
   }
   m->wait.store(kAway, std::memory_order_relaxed);
 }
 
 void CpuGate::Interrupt(Member* m) {
+  // A handler that interrupted one of our own sections. The waiter sleeps on, as in the plain call.
+  if (sync::t_locks_held != 0) return;
   WakeList wakes;
   {
     sync::MutexLock hold(lock_);
@@ -357,9 +387,10 @@ void CpuGate::OnIdle() {
 }
 
 bool CpuGate::WantsWatch() const {
-  if (led_hint_.load(std::memory_order_relaxed)) return false;
-  return ready_hint_.load(std::memory_order_relaxed) > 0 ||
-         (conc_.nr_running() == 0 && conc_.nr_pending() > 0);
+  // seq_cst: pairs with the stores in Publish and MarkReady.
+  if (ready_hint_.load(std::memory_order_seq_cst) > 0) return true;
+  return !led_hint_.load(std::memory_order_relaxed) && conc_.nr_running() == 0 &&
+         conc_.nr_pending() > 0;
 }
 
 int CpuGate::ListSuspects(pool::Suspect* out, int max) {
@@ -377,48 +408,61 @@ int CpuGate::ListSuspects(pool::Suspect* out, int max) {
 bool CpuGate::Presume(const pool::Suspect& suspect) {
   if (!conc_.Presume(words_[suspect.slot], suspect.word)) return false;
   presumed_.fetch_add(1, std::memory_order_relaxed);
-  if (conc_.nr_running() == 0) Nudge();
+  if (conc_.nr_running() < Limit()) Nudge();
   return true;
 }
 
 // Has one waiting member look again: it lets somebody in, or leads.
 void CpuGate::Nudge() {
-  Member* m = top_hint_.load(std::memory_order_acquire);  // pairs with Publish and LeaveRunning
+  Member* const top = top_hint_.load(std::memory_order_acquire);  // pairs with Publish, LeaveRunning
+  if (top != nullptr && Poke(top)) return;
   const int used = used_.load(std::memory_order_acquire);
-  for (int i = -1; i < used; ++i) {
-    if (i >= 0) m = &members_[i];
-    int32_t waiting = kWaiting;
-    if (m == nullptr || !m->wait.compare_exchange_strong(waiting, kPoked,
-                                                         std::memory_order_acq_rel)) {
-      continue;
-    }
-    base::FutexWake(&m->wait, 1);
-    return;
+  for (int i = 0; i < used; ++i) {
+    if (Poke(&members_[i])) return;
   }
 }
 
-// The counter against the sum of the words. Only a difference that stays from one tick to the next is
-// drift; a hook may be between its word and its counter.
-void CpuGate::RepairDrift() {
+// Sum of the words that count, and in *mark a value that differs if any of them changed.
+int CpuGate::SumWords(uint32_t* mark) const {
   int counted = 0;
+  *mark = 0;
   const int used = used_.load(std::memory_order_acquire);
-  for (int i = 0; i < used; ++i) counted += pool::StateWord::Counted(words_[i].Load()) ? 1 : 0;
-  const int drift = counted - conc_.RawRunning();
-  if (drift != 0 && drift == last_drift_) {
-    conc_.Repair(drift);
-    last_drift_ = 0;
-    return;
+  for (int i = 0; i < used; ++i) {
+    const uint32_t word = words_[i].Load();
+    counted += pool::StateWord::Counted(word) ? 1 : 0;
+    *mark = *mark * 31 + word;
   }
-  last_drift_ = drift;
+  return counted;
 }
 
-bool CpuGate::Tick(uint64_t now) {
+// The counter against the sum of the words. Members hand over while we add up, and a hook may be
+// between its word and its counter: only what two passes agree on says anything, and only a difference
+// that stays over several ticks is drift. A wrong repair would close the gate for as long.
+bool CpuGate::RepairDrift() {
+  uint32_t mark, again;
+  const int running = conc_.RawRunning();
+  const int drift = SumWords(&mark) - running;
+  SumWords(&again);
+  if (mark != again || conc_.RawRunning() != running) return false;
+  if (drift == 0 || drift != last_drift_) {
+    last_drift_ = drift;
+    drift_ticks_ = drift != 0 ? 1 : 0;
+    return false;
+  }
+  if (++drift_ticks_ < kDriftTicks) return true;
+  conc_.Repair(drift);
+  last_drift_ = drift_ticks_ = 0;
+  return true;
+}
+
+bool CpuGate::Tick() {
   const uint64_t bound = static_cast<uint64_t>(base::g_conf.gate_wait_ms) * base::kNsPerMs;
   WakeList wakes;
   bool collect, active;
-  RepairDrift();
+  const bool drifts = RepairDrift();
   {
     sync::MutexLock hold(lock_);
+    const uint64_t now = base::MonotonicNs();
     // Nobody was let in since the last tick, and somebody waits for longer than the bound: those inside
     // are at something long. A mere queue is no reason: it moves.
     const bool stuck = stats_.requests == last_requests_;
@@ -430,17 +474,17 @@ bool CpuGate::Tick(uint64_t now) {
         Grant(now - latest->ready_since_ns >= bound ? latest : oldest, nullptr, now, &wakes);
       }
     }
+    Dispatch(nullptr, &wakes);
     last_requests_ = stats_.requests;
-    Publish();
     collect = nr_waiting_ > 0 && leader_ == nullptr;
-    active = collect || nr_ready_ > 0;
+    active = collect || nr_ready_ > 0 || drifts;
   }
   WakeAll(wakes);
-  if (collect) {
-    struct epoll_event events[kBatch];
-    const int n = Harvest(events);
-    if (n > 0) Settle(events, n);
-  }
+  if (!collect) return active;
+  struct epoll_event events[kBatch];
+  const int n = Harvest(events);
+  if (n > 0) Settle(events, n);
+  if (conc_.nr_running() == 0) Nudge();
   return active;
 }
 

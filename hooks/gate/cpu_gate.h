@@ -25,6 +25,7 @@
 
 #include "hooks/gate/member.h"
 #include "runtime/base/annotations.h"
+#include "runtime/base/conf.h"
 #include "runtime/base/intrusive_list.h"
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/concurrency.h"
@@ -50,6 +51,10 @@ class CpuGate final : public pool::Watched {
 
   // Makes the epoll set. False, with -errno in *err, if the kernel refuses.
   bool Init(int index, int cpu, int* err);
+  // After Init: has a detector look for blocks that nobody announced. May create a thread.
+  void StartWatch();
+  // Gives the descriptors back; the gate has no members and gets none.
+  void Close();
 
   // A free slot for the calling thread, counted as running; null when full.
   Member* Take() CMWQ_EXCLUDES(lock_);
@@ -65,13 +70,17 @@ class CpuGate final : public pool::Watched {
   void Interrupt(Member* m) CMWQ_EXCLUDES(lock_);
   // Brackets.
   void Sleeping(Member* m) {
-    if (conc_.Sleeping(*m->word)) OnIdle();
+    const bool last = conc_.Sleeping(*m->word);
+    // With a limit above one there is room before nobody runs. seq_cst: pairs with MarkReady.
+    if (last || (Limit() > 1 && ready_hint_.load(std::memory_order_seq_cst) > 0)) OnIdle();
   }
   void Running(Member* m) { conc_.Running(*m->word); }
 
   // The manager's tick: overdue requests, events that nobody collects, drift of the counter.
   // True if there was anything that may need another tick.
-  bool Tick(uint64_t now) CMWQ_EXCLUDES(lock_);
+  bool Tick() CMWQ_EXCLUDES(lock_);
+  // Child of fork: a handler may have forked in the middle of a wait, and its thread finds its way out.
+  void AfterForkInChild() { lock_.ResetAfterFork(); }
 
   GateStats Stats() CMWQ_EXCLUDES(lock_);
   template <class F>
@@ -83,6 +92,11 @@ class CpuGate final : public pool::Watched {
   int population() const { return population_.load(std::memory_order_relaxed); }
   int peak() const { return peak_.load(std::memory_order_relaxed); }
   const pool::BlockingSource* detector() const { return detector_; }
+  Member* At(int slot) {
+    return slot < used_.load(std::memory_order_acquire) ? &members_[slot] : nullptr;
+  }
+  // The epoll set was closed under us: nothing is managed here any more.
+  bool lost() const { return lost_.load(std::memory_order_acquire); }
   int epoll_fd() const { return epoll_fd_; }
   int kick_fd() const { return kick_fd_; }
   uint64_t presumed() const { return presumed_.load(std::memory_order_relaxed); }
@@ -95,10 +109,12 @@ class CpuGate final : public pool::Watched {
 
  private:
   static constexpr int kBatch = 64;  // events per harvest
+  static constexpr uint64_t kKickData = ~uint64_t{0};
   static constexpr uint32_t kFairShare = 4;
+  static constexpr int kDriftTicks = 3;  // arbitrary: no hook stays preempted in its middle for so long
 
   struct WakeList {
-    static constexpr int kMax = 16;
+    static constexpr int kMax = kBatch;
     Member* members[kMax];
     int n = 0;
     bool kick = false;  // one of them leads: it sleeps in epoll_wait and does not hear its futex
@@ -123,7 +139,12 @@ class CpuGate final : public pool::Watched {
   int SleepParked(Member* m, uint64_t deadline_ns);
   Wait Withdraw(Member* m, Wait why) CMWQ_EXCLUDES(lock_);
   void OnIdle() CMWQ_EXCLUDES(lock_);
-  void RepairDrift();
+  void GiveUp();
+  static void TakePoke(Member* m);
+  static bool Poke(Member* m);
+  static int Limit() { return static_cast<int>(base::g_conf.gate_limit); }
+  int SumWords(uint32_t* mark) const;
+  bool RepairDrift();
 
   int index_ = 0;                                       // I
   int cpu_ = -1;                                        // I
@@ -131,7 +152,7 @@ class CpuGate final : public pool::Watched {
   int kick_fd_ = -1;                                    // I: interrupts the leader
   pool::StateWord* words_ = nullptr;                    // I: array, dense
   Member* members_ = nullptr;                           // I: array
-  pool::BlockingSource* detector_ = nullptr;            // I
+  pool::BlockingSource* detector_ = nullptr;            // I: after StartWatch
   std::atomic<int> used_{0};                            // AT(Take, ListSuspects): high-water mark
   std::atomic<int> population_{0};                      // AT(Take, Release): relaxed, for balance
   std::atomic<int> peak_{0};                            // AT(Take, Report): relaxed
@@ -149,11 +170,13 @@ class CpuGate final : public pool::Watched {
   uint64_t last_requests_ CMWQ_GUARDED_BY(lock_) = 0;   // as of the last tick
   GateStats stats_ CMWQ_GUARDED_BY(lock_) = {};
   // For the detector, which takes no lock.
-  std::atomic<int> ready_hint_{0};                      // AT(Publish, WantsWatch): nr_ready_
+  std::atomic<int> ready_hint_{0};                      // AT(MarkReady, WantsWatch): nr_ready_
   std::atomic<Member*> top_hint_{nullptr};              // AT(Publish, Nudge): whom to poke
   std::atomic<bool> led_hint_{false};                   // AT(WaitLoop, WantsWatch): somebody leads
   std::atomic<uint64_t> presumed_{0};                   // AT(Presume, Report): relaxed, a count
+  std::atomic<bool> lost_{false};                       // AT(GiveUp, WaitFor)
   int last_drift_ = 0;                                  // S: tick thread
+  int drift_ticks_ = 0;                                 // S: tick thread; looks that saw it in a row
 };
 
 }  // namespace cmwq::gate

@@ -25,7 +25,7 @@ enum WaitWord : int32_t {
 };
 
 struct Member {
-  base::ListNode entry;                // guarded by the gate's lock: ready list or free list; first
+  base::ListNode entry;                // L: of the gate: ready list or free list; first
   CpuGate* gate;                       // I: after the slot's first use
   pool::StateWord* word;               // I: after the slot's first use
   int slot;                            // I: after the slot's first use
@@ -38,6 +38,8 @@ struct Member {
   bool cancellable;                    // S: the present wait is a cancellation point
   bool in_block;                       // S: EnterSlow did something that LeaveSlow must undo
   bool pinned;                         // S: bound to the gate's CPU by us
+  std::atomic<bool> placed;            // AT(NoteOwnPlacement, WaitInput): relaxed, it has to leave
+  const void* frame;                   // S: of the wait it is in; null: none
   platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
   // Statistics, single writer, relaxed.
   std::atomic<uint64_t> blocks[static_cast<int>(Hook::kCount)];  // AT(EnterSlow, Report): relaxed

@@ -44,11 +44,18 @@ bool CpuGate::Init(int index, int cpu, int* err) {
   kick_fd_ = MoveHigh(static_cast<int>(kick));
   struct epoll_event ev;
   ev.events = EPOLLIN | EPOLLET;  // each write is one event; the counter is never read
-  ev.data.u64 = ~uint64_t{0};
+  ev.data.u64 = kKickData;
   base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, kick_fd_, &ev);
-  detector_ = pool::AttachDetector(cpu, this);
   return true;
 }
+
+void CpuGate::Close() {
+  base::SysClose(epoll_fd_);
+  base::SysClose(kick_fd_);
+  epoll_fd_ = kick_fd_ = -1;
+}
+
+void CpuGate::StartWatch() { detector_ = pool::AttachDetector(cpu_, this); }
 
 Member* CpuGate::Take() {
   Member* m = nullptr;
@@ -63,6 +70,7 @@ Member* CpuGate::Take() {
       m->slot = slot;
       m->gate = this;
       m->word = &words_[slot];
+      m->word->Reset(pool::WorkerFlag::kPrep);
       base::ListInit(&m->entry);
       used_.store(slot + 1, std::memory_order_release);  // pairs with ListSuspects
     }
@@ -72,13 +80,17 @@ Member* CpuGate::Take() {
   }
   m->wait.store(kAway, std::memory_order_relaxed);
   m->ready = m->in_block = m->pinned = false;
-  m->word->Reset(pool::WorkerFlag::kPrep);
+  m->placed.store(false, std::memory_order_relaxed);
+  // Not started over from zero in a slot used before: a detector may hold an old value of the word.
+  conc_.Running(*m->word);
   m->tid.store(base::Tid(), std::memory_order_release);  // pairs with ListSuspects
   conc_.ClearFlags(*m->word, pool::WorkerFlag::kPrep);   // counted from here on
   return m;
 }
 
 void CpuGate::Release(Member* m) {
+  // A handler left an earlier wait by a jump, past the destructor that ends it.
+  if (m->wait.load(std::memory_order_relaxed) != kAway) Withdraw(m, Wait::kInterrupted);
   const bool last = conc_.SetFlags(*m->word, pool::WorkerFlag::kPrep);
   m->tid.store(0, std::memory_order_relaxed);
   {

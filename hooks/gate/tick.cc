@@ -26,9 +26,8 @@ constexpr int kLinger = 5;
 bool TickAll() {
   Gates* const gates = CurrentGates();
   bool active = false;
-  const uint64_t now = base::MonotonicNs();
   for (int i = 0; gates != nullptr && i < gates->n; ++i) {
-    if (gates->gate[i]->Tick(now)) active = true;
+    if (gates->gate[i]->Tick()) active = true;
   }
   return active;
 }

@@ -11,8 +11,8 @@
 namespace cmwq {
 
 // While it exists the calling worker does not count as running, so that the next one of its CPU may
-// start: put it around a call that waits in a way that cmwq cannot see. Nests; does nothing on a thread
-// that is no worker. Must end on the thread, and in the work function, that made it.
+// start: put it around a call that waits in a way that cmwq cannot see. Nests; does nothing on a
+// thread that is no worker. Must end on the thread, and in the work function, that made it.
 class ScopedBlocking {
  public:
   ScopedBlocking() noexcept { cmwq_block_begin(); }

@@ -3,26 +3,26 @@
  *
  * Each function does what the system call of the same name does, with the same results and errno.
  * Inside a work function it first tries without waiting; only when it would have to wait does the
- * worker leave the count of running ones, so that the next worker of its CPU starts, and come back when
- * the wait is over. On a thread that is no worker it is the plain blocking call and nothing else.
+ * worker leave the count of running ones, so that the next worker of its CPU starts, and come back
+ * when the wait is over. On a thread that is no worker it is the plain blocking call.
  *
  * How it waits: in an io_uring of the worker's own, where the kernel has one to give (6.1 or later,
- * io_uring(7); kernel.io_uring_disabled, seccomp filters and CMWQ_CONF=io_uring=0 refuse it), otherwise
- * in the plain call. Results do not depend on it. The ring keeps no descriptor open, so nothing a
- * program does to its descriptors breaks it.
+ * io_uring(7); kernel.io_uring_disabled, seccomp filters and CMWQ_CONF=io_uring=0 refuse it),
+ * otherwise in the plain call. Results do not depend on it. The ring keeps no descriptor open, so
+ * nothing a program does to its descriptors breaks it.
  *
  * Threads: all may be called from any thread. Not from signal handlers.
- * Signals: workers run with all signals blocked. Where a work function unblocks one, a plain wait ends
- *   with EINTR as usual; a wait in the ring goes on after the handler, as with SA_RESTART.
+ * Signals: workers run with all signals blocked. Where a work function unblocks one, a plain wait
+ *   ends with EINTR as usual; a wait in the ring goes on after the handler, as with SA_RESTART.
  *   SIGPIPE and SIGXFSZ are raised in the calling thread as by write(2).
  * Cancellation: pthread_cancel of a worker is not supported (cmwq.h). Elsewhere these functions are
  *   cancellation points as the plain calls are.
  * Fork: a child of fork waits on nothing of its parent's; it may use all functions.
- * Descriptors: O_NONBLOCK is honoured: where the plain call fails with EAGAIN, so does this one. So are
- *   SO_RCVTIMEO and SO_SNDTIMEO (socket(7)): EAGAIN, or EINPROGRESS for connect, when they pass.
- *   Closing a descriptor in another thread does not end a wait for it; shutdown(2) does.
- * Ownership: buffers and addresses belong to the caller again when the function returns, not before;
- *   nothing is allocated on behalf of a call.
+ * Descriptors: O_NONBLOCK is honoured: where the plain call fails with EAGAIN, so does this one. So
+ *   are SO_RCVTIMEO and SO_SNDTIMEO (socket(7)): EAGAIN, or EINPROGRESS for connect, when they
+ *   pass. Closing a descriptor in another thread does not end a wait for it; shutdown(2) does.
+ * Ownership: buffers and addresses belong to the caller again when the function returns, not
+ *   before. A worker's first wait allocates its ring; nothing else is allocated.
  * Times are nanoseconds of CLOCK_MONOTONIC.
  */
 #ifndef CMWQ_IO_H_
@@ -41,16 +41,16 @@ extern "C" {
 
 /*
  * Reads up to `len` bytes. offset -1: read(2), at the current position, which moves; otherwise
- * pread(2). Returns the number of bytes (0: end of file), or -1 with errno. A regular file that is in
- * the page cache only in part is read in two steps; a reader of the same file position in another
- * thread may come between them.
+ * pread(2). Returns the number of bytes (0: end of file), or -1 with errno. A regular file that is
+ * in the page cache only in part is read in two steps; a reader of the same file position in
+ * another thread may come between them.
  */
 CMWQ_API ssize_t cmwq_io_read(int fd, void *buf, size_t len, int64_t offset);
 
 /*
- * Writes. offset -1: write(2), otherwise pwrite(2). As those it returns only when all bytes are written
- * unless an error or O_NONBLOCK ends it; then the number of bytes written, or -1 with errno if none.
- * Up to PIPE_BUF bytes into a pipe go in one piece (pipe(7)).
+ * Writes. offset -1: write(2), otherwise pwrite(2). As those it returns only when all bytes are
+ * written unless an error or O_NONBLOCK ends it; then the number of bytes written, or -1 with errno
+ * if none. Up to PIPE_BUF bytes into a pipe go in one piece (pipe(7)).
  */
 CMWQ_API ssize_t cmwq_io_write(int fd, const void *buf, size_t len, int64_t offset);
 
@@ -69,17 +69,17 @@ CMWQ_API int cmwq_io_accept(int fd, struct sockaddr *addr, socklen_t *addrlen, i
 /* connect(2). Returns 0, or -1 with errno. */
 CMWQ_API int cmwq_io_connect(int fd, const struct sockaddr *addr, socklen_t len);
 
-/* fdatasync(2) if `datasync`, else fsync(2). Always a plain call: the ring would need a thread for it. */
+/* fdatasync(2) if `datasync`, else fsync(2). Always waits in the plain call. */
 CMWQ_API int cmwq_io_fsync(int fd, bool datasync);
 
 /*
- * Waits until one of `events` (poll(2): POLLIN, POLLOUT, ...) holds. Returns the events that hold, with
- * POLLERR, POLLHUP and POLLNVAL in addition; 0 when timeout_ns passed first; -1 with errno. A negative
- * fd never has events. timeout_ns 0 only asks.
+ * Waits until one of `events` (poll(2): POLLIN, POLLOUT, ...) holds. Returns the events that hold,
+ * with POLLERR, POLLHUP and POLLNVAL in addition; 0 when timeout_ns passed first; -1 with errno. A
+ * negative fd never has events. timeout_ns 0 only asks.
  */
 CMWQ_API int cmwq_io_poll(int fd, short events, uint64_t timeout_ns);
 
-/* Waits at least `ns`. Returns 0, or -1 with errno EINTR (see Signals above). 0 ns: returns at once. */
+/* Waits at least `ns`; 0 returns at once. Returns 0, or -1 with errno EINTR (Signals, above). */
 CMWQ_API int cmwq_io_sleep(uint64_t ns);
 
 /*
@@ -89,12 +89,12 @@ CMWQ_API int cmwq_io_sleep(uint64_t ns);
  *   -1, ETIMEDOUT  timeout_ns passed
  *   -1, EINTR      a signal handler ran
  *   -1, EINVAL     `word` is not aligned to 4 bytes
- * The value is compared and the wait begun in one step: whoever changes *word first and wakes then is
- * not missed. `word` must point to readable memory.
+ * The value is compared and the wait begun in one step: whoever changes *word first and wakes then
+ * is not missed. `word` must point to readable memory.
  */
 CMWQ_API int cmwq_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 
-/* Wakes up to `count` threads that wait on `word`. Returns how many, or -1 with errno. Never waits. */
+/* Wakes up to `count` threads that wait on `word`. Returns how many, or -1 with errno. */
 CMWQ_API int cmwq_futex_wake(uint32_t *word, int count);
 
 #ifdef __cplusplus

@@ -1,8 +1,9 @@
 // cmwq::io: the functions of cmwq/io.h for C++17 and later.
 //
-// Results and errno are those of the C functions; nothing throws. Where a buffer is asked for, anything
-// contiguous with data() and size() will do: std::span, std::vector, std::array, std::string. Times are
-// std::chrono durations; negative ones count as zero, fractions of a nanosecond are rounded up.
+// Results and errno are those of the C functions; nothing throws. Where a buffer is asked for,
+// anything contiguous with data() and size() will do: std::span, std::vector, std::array,
+// std::string. Times are std::chrono durations; negative ones count as zero, fractions of a
+// nanosecond are rounded up.
 #ifndef CMWQ_IO_HPP_
 #define CMWQ_IO_HPP_
 

@@ -1,8 +1,8 @@
 // cmwq for C++17 and later: Workqueue, Work, DelayedWork, submit. Header-only, over cmwq/cmwq.h.
 //
-// Nothing throws, and a callable must not either: an exception that leaves it ends the process. Method
-// names follow the standard library; what they mean is said at the C functions of that name. The rules
-// of cmwq.h for threads, signals and fork hold.
+// Nothing throws, and a callable must not either: an exception that leaves it ends the process.
+// Method names follow the standard library; what they mean is said at the C functions of that name.
+// The rules of cmwq.h for threads, signals and fork hold.
 #ifndef CMWQ_WORKQUEUE_HPP_
 #define CMWQ_WORKQUEUE_HPP_
 
@@ -24,9 +24,10 @@
 
 namespace cmwq {
 
-// An item that calls `fn()`. Pending at most once; queueing it allocates nothing. Neither copied nor
-// moved, because a queue holds its address. Destroying it cancels it and waits for a running execution,
-// unless that execution itself destroys it: then `fn` must not touch its own captures afterwards.
+// An item that calls `fn()`. Pending at most once; queueing it allocates nothing. Neither copied
+// nor moved, because a queue holds its address. Destroying it cancels it and waits for a running
+// execution, unless that execution itself destroys it: then `fn` must not touch its own captures
+// afterwards.
 //
 //   cmwq::Work flush_log([this] { log_.Flush(); });
 //   queue.queue(flush_log);
@@ -78,8 +79,8 @@ class DelayedWork : private ::cmwq_delayed_work {
 
 namespace detail {
 
-// One submitted call: the only thing here that is allocated. Owned by the handle and by the execution
-// together; the last of them frees it.
+// One submitted call: the only thing here that is allocated. Owned by the handle and by the
+// execution together; the last of them frees it.
 struct Node : ::cmwq_work {
   explicit Node(void (*drop)(Node*)) : destroy(drop) {}
   void Unref() {
@@ -207,9 +208,9 @@ class Workqueue {
   }
 
 #if defined(__cpp_impl_coroutine)
-  // co_await queue.schedule(): the coroutine goes on in a worker of this queue. The item lives in the
-  // coroutine's frame, nothing is allocated. Where the queue takes nothing any more it goes on at once,
-  // on the calling thread, and the result of co_await is false.
+  // co_await queue.schedule(): the coroutine goes on in a worker of this queue. The item lives in
+  // the coroutine's frame, nothing is allocated. Where the queue takes nothing any more it goes on
+  // at once, on the calling thread, and the result of co_await is false.
   class Schedule : private ::cmwq_work {
    public:
     bool await_ready() const noexcept { return false; }

@@ -1,14 +1,14 @@
 // Input, output and waiting for work functions: try, then announce, then wait.
 //
-// Which way a wait goes. The worker's ring gets only what becomes ready: sockets, pipes and the like, and
-// times. Regular files and fsync are plain calls: for most of them the ring would have to keep a kernel
-// thread that makes the same call (4.6-5 us for the hand-over, measured), and such a request runs on when
-// the ring is given up. Descriptors with time-outs of their own are plain calls too: the ring knows neither
-// SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves open (refused, cancelled, a signal to be
-// raised in this thread) is settled by the plain call.
+// Which way a wait goes. The worker's ring gets only what becomes ready: sockets, pipes and the
+// like, and times. Regular files and fsync are plain calls: for most of them the ring would have to
+// keep a kernel thread that makes the same call (4.6-5 us for the hand-over, measured), and such a
+// request runs on when the ring is given up. Descriptors with time-outs of their own are plain
+// calls too: the ring knows neither SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves
+// open (refused, cancelled, a signal to be raised in this thread) is settled by the plain call.
 //
-// Plain calls are libc's: on a thread that is no worker they are cancellation points and are seen by
-// interposers, as the caller expects. Locks: none, but for kPool inside the hooks.
+// Plain calls are libc's: on a thread that is no worker they are cancellation points and are seen
+// by interposers, as the caller expects. Locks: none, but for kPool inside the hooks.
 
 #include "runtime/core/io.h"
 
@@ -58,7 +58,8 @@ int Await(const RingOp& op) {
     case -EAGAIN:     // O_NONBLOCK was set meanwhile
     case -EINTR:
       return ThreadRing::kRefused;
-    default: return result;
+    default:
+      return result;
   }
 }
 
@@ -70,27 +71,35 @@ int Returned(int result) {
 }
 
 enum class Way {
-  kFinal,      // the attempt's answer stands: the descriptor does not block
-  kPlain,      // wait in the system call
+  kFinal,  // the attempt's answer stands: the descriptor does not block
+  kPlain,  // wait in the system call
   kRing,
 };
 
-// How to wait for `fd` after an attempt that failed with `err`. timeout: SO_RCVTIMEO or SO_SNDTIMEO.
-Way WayToWait(int fd, int timeout, int err) {
-  const int flags = fcntl(fd, F_GETFL);
-  struct stat st;
-  if (flags < 0 || fstat(fd, &st) != 0) return Way::kPlain;  // the plain call says what is wrong
-  if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) return Way::kPlain;
-  // Not EAGAIN: there was no attempt that the file understands.
-  if (err != EAGAIN) return Way::kPlain;
-  if ((flags & O_NONBLOCK) != 0) return Way::kFinal;
-  if (!RingWanted()) return Way::kPlain;
-  if (!S_ISSOCK(st.st_mode)) return Way::kRing;
+// SO_RCVTIMEO or SO_SNDTIMEO is set, or nobody knows.
+bool HasTimeout(int fd, int option) {
   struct timeval limit = {};
   socklen_t size = sizeof(limit);
-  const bool timed = getsockopt(fd, SOL_SOCKET, timeout, &limit, &size) != 0 ||
-                     limit.tv_sec != 0 || limit.tv_usec != 0;
-  return timed ? Way::kPlain : Way::kRing;
+  return getsockopt(fd, SOL_SOCKET, option, &limit, &size) != 0 || limit.tv_sec != 0 ||
+         limit.tv_usec != 0;
+}
+
+// How to wait for `fd` after an attempt that failed with `err`. timeout: SO_RCVTIMEO or
+// SO_SNDTIMEO. About 0.5 us, before a wait that costs 2 us at least.
+Way WayToWait(int fd, int timeout, int err, bool is_socket) {
+  if (err != EAGAIN) return Way::kPlain;  // the file knows no attempts
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return Way::kPlain;  // the call says what is wrong
+  const bool blocks = (flags & O_NONBLOCK) == 0;
+  if (blocks && !RingWanted()) return Way::kPlain;
+  if (!is_socket) {
+    struct stat st;
+    // O_NONBLOCK means nothing to a file.
+    if (fstat(fd, &st) != 0 || S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) return Way::kPlain;
+    is_socket = S_ISSOCK(st.st_mode);
+  }
+  if (!blocks) return Way::kFinal;
+  return is_socket && HasTimeout(fd, timeout) ? Way::kPlain : Way::kRing;
 }
 
 // The parts in which reading, writing, receiving and sending differ.
@@ -102,6 +111,7 @@ struct Transfer {
   int64_t offset;  // kRead, kWrite
   int flags;       // kRecv, kSend
 
+  bool is_socket() const { return kind == Kind::kRecv || kind == Kind::kSend; }
   bool writes() const { return kind == Kind::kWrite || kind == Kind::kSend; }
   int timeout_option() const { return writes() ? SO_SNDTIMEO : SO_RCVTIMEO; }
 };
@@ -114,18 +124,24 @@ ssize_t PlainCall(const Transfer& t) {
     case Kind::kWrite:
       return t.offset == -1 ? write(t.fd, t.data, t.length)
                             : pwrite(t.fd, t.data, t.length, t.offset);
-    case Kind::kRecv: return recv(t.fd, t.data, t.length, t.flags);
-    default: return send(t.fd, t.data, t.length, t.flags);
+    case Kind::kRecv:
+      return recv(t.fd, t.data, t.length, t.flags);
+    default:
+      return send(t.fd, t.data, t.length, t.flags);
   }
 }
 
 ssize_t TryCall(const Transfer& t) {
   const struct iovec part = {t.data, t.length};
   switch (t.kind) {
-    case Kind::kRead: return preadv2(t.fd, &part, 1, t.offset, RWF_NOWAIT);
-    case Kind::kWrite: return pwritev2(t.fd, &part, 1, t.offset, RWF_NOWAIT);
-    case Kind::kRecv: return recv(t.fd, t.data, t.length, t.flags | MSG_DONTWAIT);
-    default: return send(t.fd, t.data, t.length, t.flags | MSG_DONTWAIT);
+    case Kind::kRead:
+      return preadv2(t.fd, &part, 1, t.offset, RWF_NOWAIT);
+    case Kind::kWrite:
+      return pwritev2(t.fd, &part, 1, t.offset, RWF_NOWAIT);
+    case Kind::kRecv:
+      return recv(t.fd, t.data, t.length, t.flags | MSG_DONTWAIT);
+    default:
+      return send(t.fd, t.data, t.length, t.flags | MSG_DONTWAIT);
   }
 }
 
@@ -170,7 +186,7 @@ ssize_t Move(Transfer t) {
     if (!MayWait(err)) return -1;
     done = 0;
   }
-  const Way way = WayToWait(t.fd, t.timeout_option(), err);
+  const Way way = WayToWait(t.fd, t.timeout_option(), err, t.is_socket());
   if (way == Way::kFinal) {
     if (done > 0) return done;
     errno = err;
@@ -231,20 +247,13 @@ int PlainSleep(uint64_t deadline_ns) {
   return err == 0 ? 0 : Returned(-err);
 }
 
-bool HasSendTimeout(int fd) {
-  struct timeval limit = {};
-  socklen_t size = sizeof(limit);
-  return getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &size) != 0 || limit.tv_sec != 0 ||
-         limit.tv_usec != 0;
-}
-
 // A ring connects where connecting means waiting for the peer's answer. Local sockets wait for room
 // instead, which it would have to ask for again and again.
 bool RingConnects(int fd) {
   int domain = 0;
   socklen_t size = sizeof(domain);
   return RingWanted() && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-         (domain == AF_INET || domain == AF_INET6) && !HasSendTimeout(fd);
+         (domain == AF_INET || domain == AF_INET6) && !HasTimeout(fd, SO_SNDTIMEO);
 }
 
 }  // namespace
@@ -252,7 +261,6 @@ bool RingConnects(int fd) {
 namespace cmwq::core {
 
 void ResetIoAfterFork() { t_ring.ResetAfterFork(); }
-uint64_t NrRingRequests() { return ThreadRing::NrRequests(); }
 
 }  // namespace cmwq::core
 
@@ -280,10 +288,10 @@ ssize_t cmwq_io_send(int fd, const void* buf, size_t len, int flags) {
 int cmwq_io_accept(int fd, struct sockaddr* addr, socklen_t* addrlen, int flags) {
   if (!InWorker()) return accept4(fd, addr, addrlen, flags);
   struct pollfd p = {fd, POLLIN, 0};
-  // Something is there, or wrong: the call returns at once, unless another thread is faster; therefore
-  // it is announced as well.
+  // Something is there, or wrong: the call returns at once, unless another thread is faster;
+  // therefore it is announced as well.
   const bool ready = poll(&p, 1, 0) != 0;
-  const Way way = ready ? Way::kPlain : WayToWait(fd, SO_RCVTIMEO, EAGAIN);
+  const Way way = ready ? Way::kPlain : WayToWait(fd, SO_RCVTIMEO, EAGAIN, true);
   if (way == Way::kFinal) return accept4(fd, addr, addrlen, flags);
   if (way == Way::kRing) {
     RingOp op;

@@ -3,16 +3,11 @@
 #ifndef CMWQ_RUNTIME_CORE_IO_H_
 #define CMWQ_RUNTIME_CORE_IO_H_
 
-#include <cstdint>
-
 namespace cmwq::core {
 
-// Child of fork, single-threaded: forgets the ring of the thread that forked. Rings take no lock, so
-// there is nothing to do before the fork.
+// Child of fork, single-threaded: forgets the ring of the thread that forked. Rings take no lock,
+// so there is nothing to do before the fork.
 void ResetIoAfterFork();
-
-// Waits that went through a ring so far. For reports.
-uint64_t NrRingRequests();
 
 }  // namespace cmwq::core
 

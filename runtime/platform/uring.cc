@@ -11,6 +11,10 @@
 #include "runtime/base/check.h"
 #include "runtime/base/test_point.h"
 
+// 0: built without liburing.
+#ifndef CMWQ_HAVE_URING
+#define CMWQ_HAVE_URING 0
+#endif
 #if CMWQ_HAVE_URING
 #include <liburing.h>
 #endif
@@ -18,14 +22,20 @@
 namespace cmwq::platform {
 namespace {
 
-// Relaxed, both: a thread that sees the old value is refused by the kernel itself; the count is a count.
+// Relaxed, both: a thread that sees the old value is refused by the kernel itself; a count is a
+// count.
 constinit std::atomic<bool> g_usable{CMWQ_HAVE_URING != 0};  // AT(GiveUp, Usable)
-constinit std::atomic<uint64_t> g_requests{0};               // AT(Do, NrRequests)
+constinit std::atomic<int> g_created{0};                     // AT(Create, NrCreated)
 
 }  // namespace
 
 bool ThreadRing::Usable() { return g_usable.load(std::memory_order_relaxed); }
-uint64_t ThreadRing::NrRequests() { return g_requests.load(std::memory_order_relaxed); }
+int ThreadRing::NrCreated() { return g_created.load(std::memory_order_relaxed); }
+
+void ThreadRing::ResetAfterFork() {
+  live_ = false;
+  g_created.store(0, std::memory_order_relaxed);
+}
 
 #if CMWQ_HAVE_URING
 
@@ -38,22 +48,28 @@ constexpr uint64_t kRequestData = 1;
 
 const char* Reason(int err) {
   switch (err) {
-    case ENOSYS: return "the kernel or the container has none";
+    case ENOSYS:
+      return "the kernel or the container has none";
     case EPERM:
-    case EACCES: return "sysctl kernel.io_uring_disabled or a seccomp filter forbids it";
-    case EINVAL: return "the kernel is older than 6.1";
+    case EACCES:
+      return "sysctl kernel.io_uring_disabled or a seccomp filter forbids it";
+    case EINVAL:
+      return "the kernel is older than 6.1";
     case EMFILE:
-    case ENFILE: return "no descriptor is free";
-    case ENOMEM: return "no memory is free";
-    default: return "unexpected";
+    case ENFILE:
+      return "no descriptor is free";
+    case ENOMEM:
+      return "no memory is free";
+    default:
+      return "unexpected";
   }
 }
 
 void GiveUp(int err, const char* what) {
   if (!g_usable.exchange(false, std::memory_order_relaxed)) return;
   base::RawLog(base::LogLevel::kInfo,
-               "cannot %s an io_uring (errno %d: %s); work functions wait in plain system calls", what,
-               err, Reason(err));
+               "cannot %s an io_uring (errno %d: %s); work functions wait in plain system calls",
+               what, err, Reason(err));
 }
 
 }  // namespace
@@ -66,9 +82,9 @@ ThreadRing::~ThreadRing() {
 bool ThreadRing::Create() {
   if (ring_ == nullptr) ring_ = new (std::nothrow) struct io_uring;
   if (ring_ == nullptr) return false;
-  int err = io_uring_queue_init(kEntries, ring_, IORING_SETUP_SINGLE_ISSUER |
-                                                     IORING_SETUP_DEFER_TASKRUN |
-                                                     IORING_SETUP_SUBMIT_ALL);
+  int err = io_uring_queue_init(
+      kEntries, ring_,
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL);
   if (err < 0) return GiveUp(-err, "create"), false;
   err = io_uring_ring_dontfork(ring_);
   if (err >= 0) err = io_uring_register_ring_fd(ring_);
@@ -80,6 +96,7 @@ bool ThreadRing::Create() {
   base::SysClose(ring_->ring_fd);
   ring_->ring_fd = -1;
   live_ = true;
+  g_created.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -89,18 +106,30 @@ void ThreadRing::Fill(const RingOp& op, struct __kernel_timespec* until) {
   struct io_uring_sqe* const sqe = io_uring_get_sqe(ring_);
   auto* const address = static_cast<struct sockaddr*>(op.buffer);
   switch (op.kind) {
-    case Kind::kRead: io_uring_prep_read(sqe, op.fd, op.buffer, op.length, op.offset); break;
-    case Kind::kWrite: io_uring_prep_write(sqe, op.fd, op.buffer, op.length, op.offset); break;
-    case Kind::kRecv: io_uring_prep_recv(sqe, op.fd, op.buffer, op.length, op.flags); break;
-    case Kind::kSend: io_uring_prep_send(sqe, op.fd, op.buffer, op.length, op.flags); break;
+    case Kind::kRead:
+      io_uring_prep_read(sqe, op.fd, op.buffer, op.length, op.offset);
+      break;
+    case Kind::kWrite:
+      io_uring_prep_write(sqe, op.fd, op.buffer, op.length, op.offset);
+      break;
+    case Kind::kRecv:
+      io_uring_prep_recv(sqe, op.fd, op.buffer, op.length, op.flags);
+      break;
+    case Kind::kSend:
+      io_uring_prep_send(sqe, op.fd, op.buffer, op.length, op.flags);
+      break;
     case Kind::kAccept:
       io_uring_prep_accept(sqe, op.fd, address, op.addr_length, op.flags);
       break;
-    case Kind::kConnect: io_uring_prep_connect(sqe, op.fd, address, op.length); break;
+    case Kind::kConnect:
+      io_uring_prep_connect(sqe, op.fd, address, op.length);
+      break;
     case Kind::kPoll:
       io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(op.flags));
       break;
-    case Kind::kSleep: io_uring_prep_timeout(sqe, until, 0, IORING_TIMEOUT_ABS); break;
+    case Kind::kSleep:
+      io_uring_prep_timeout(sqe, until, 0, IORING_TIMEOUT_ABS);
+      break;
   }
   sqe->user_data = kRequestData;
   if (op.kind != Kind::kPoll || op.deadline_ns == base::kNever) return;
@@ -116,7 +145,6 @@ int ThreadRing::Do(const RingOp& op) {
   struct __kernel_timespec until = {static_cast<int64_t>(op.deadline_ns / base::kNsPerSec),
                                     static_cast<int64_t>(op.deadline_ns % base::kNsPerSec)};
   Fill(op, &until);
-  g_requests.fetch_add(1, std::memory_order_relaxed);
   CMWQ_TEST_POINT("ring.before_enter");
   for (;;) {
     const int err = io_uring_submit_and_wait(ring_, 1);
@@ -151,8 +179,8 @@ bool ThreadRing::Reap(int* result) {
   return found;
 }
 
-// The kernel has not looked at the request: it becomes one that does nothing, to be submitted with the
-// next. Its buffer is not ours to use any more.
+// The kernel has not looked at the request: it becomes one that does nothing, to be submitted with
+// the next. Its buffer is not ours to use any more.
 void ThreadRing::Withdraw() {
   struct io_uring_sq& sq = ring_->sq;
   for (unsigned i = 0; i < kEntries; ++i) {

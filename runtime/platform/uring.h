@@ -1,19 +1,21 @@
 // ThreadRing: an io_uring of one worker, for its own waits.
 //
 // One system call submits the request and waits for it, and the completion wakes the worker itself:
-// a wait costs one context switch, as in a plain call. What was measured against it, pipe ping-pong on
-// one CPU, per round trip of two waits (plain calls 5.1 us, 1.2 switches; this 6.8 us, 1.2 switches):
-//   - one ring for all workers, each submits, the event thread reaps: 22-26 us, 4.8-5.7 switches. A
-//     completion is work for the thread that submitted: it is woken to post it, then the event thread to
-//     reap it, then the worker. Requests submitted for others make their completion interrupt system
-//     calls of the submitter with EINTR, and are cancelled when it is culled.
-//   - one ring for all, the event thread submits and reaps: 13-15 us, 2.3-2.7 switches; and where all
-//     CPUs are busy the event thread waits for its turn twice per request: 2000 x (50 us, 1 ms wait,
-//     50 us) on 2 CPUs takes 200-400 ms instead of 111.
-// Flags: SINGLE_ISSUER and DEFER_TASKRUN are what this arrangement allows; 1.5 times as fast as without.
+// a wait costs one context switch, as in a plain call. What was measured against it, pipe ping-pong
+// on one CPU, per round trip of two waits (plain calls 5.1 us, 1.2 switches; this 6.8 us, 1.2):
+//   - One ring for all workers, each submits, the event thread reaps: 22-26 us, 4.8-5.7 switches.
+//     A completion is work for the thread that submitted: it is woken to post it, then the event
+//     thread to reap it, then the worker. Completions of requests that a thread submitted for
+//     others interrupt its system calls with EINTR; its end cancels them.
+//   - One ring for all, the event thread submits and reaps: 13-15 us, 2.3-2.7 switches. Where all
+//     CPUs are busy it waits for its turn twice per request: 2000 x (50 us, 1 ms wait, 50 us) on
+//     2 CPUs takes 130-400 ms instead of 111.
+// Flags: SINGLE_ISSUER and DEFER_TASKRUN, which this arrangement allows: the completion is worked
+// off inside the wait instead of interrupting it.
 //
-// The ring has no descriptor: it is registered with its thread and then closed. A program that closes
-// all descriptors cannot break it, no other program inherits it, and it ends with its thread.
+// The ring has no descriptor: it is registered with its thread and then closed. A program that
+// closes all descriptors cannot break it, no other program inherits it, and it ends with its
+// thread.
 
 #ifndef CMWQ_RUNTIME_PLATFORM_URING_H_
 #define CMWQ_RUNTIME_PLATFORM_URING_H_
@@ -24,17 +26,13 @@
 
 #include "runtime/base/sys.h"
 
-#ifndef CMWQ_HAVE_URING
-#define CMWQ_HAVE_URING 0
-#endif
-
 struct __kernel_timespec;
 struct io_uring;
 
 namespace cmwq::platform {
 
-// One request. Only for what becomes ready: sockets, pipes and the like, and times. Files would make
-// the kernel keep a thread that makes the plain call, and outlive a ring that is given up.
+// One request. Only for what becomes ready: sockets, pipes and the like, and times. Files would
+// make the kernel keep a thread that makes the plain call, and outlive a ring that is given up.
 struct RingOp {
   enum class Kind : uint8_t { kRead, kWrite, kRecv, kSend, kAccept, kConnect, kPoll, kSleep };
 
@@ -58,17 +56,18 @@ class ThreadRing {
   ThreadRing& operator=(const ThreadRing&) = delete;
   ~ThreadRing();
 
-  // Waits for `op` in the ring, which is created by the first call. Returns the completion's result or
-  // -errno, or kRefused: nothing was done, make the plain call. Context: always the same thread.
+  // Waits for `op` in the ring, which is created by the first call. Returns the completion's result
+  // or -errno, or kRefused: nothing was done, make the plain call. Context: always the same thread.
   int Do(const RingOp& op);
 
   // False once a ring was refused to any thread of the process, or taken away: nobody asks again.
   static bool Usable();
-  // Waits that rings of this process have carried out. For reports.
-  static uint64_t NrRequests();
+  // Rings that this process has made so far. For reports.
+  static int NrCreated();
 
-  // Child of fork: the ring is the parent's and not mapped here.
-  void ResetAfterFork() { live_ = false; }
+  // Child of fork, single-threaded: the ring of the thread that forked is its parent's and not
+  // mapped here.
+  void ResetAfterFork();
 
  private:
   bool Create();

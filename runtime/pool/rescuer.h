@@ -45,7 +45,7 @@ class Rescuer {
   platform::Env* const env_;                                   // I
   char name_[16];                                              // I
   pthread_t thread_{};                                         // I: after Start
-  bool started_ = false;  // creator, then the reviver of a forked child, then the destroyer: never two
+  bool started_ = false;  // S: creator, then reviver of a forked child, then destroyer; never two
   StateWord word_;                                             // AT: stays in PREP, never counted
   Worker worker_;                                              // S: the rescuer thread
   sync::Mutex mayday_lock_{sync::Rank::kMayday};

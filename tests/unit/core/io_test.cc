@@ -1,10 +1,7 @@
-// The io functions, run twice: with a ring and with CMWQ_CONF=io_uring=0. The canary is off in both, so
-// that only an announcement can let the next item of a CPU run.
+// The io functions, run twice: with a ring and with CMWQ_CONF=io_uring=0. The canary is off in
+// both, so that only an announcement can let the next item of a CPU run.
 
 #include <arpa/inet.h>
-#include <cmwq/blocking.hpp>
-#include <cmwq/io.hpp>
-#include <cmwq/workqueue.hpp>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -18,6 +15,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cmwq/blocking.hpp>
+#include <cmwq/io.hpp>
+#include <cmwq/workqueue.hpp>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -25,7 +25,7 @@
 
 #include "runtime/base/conf.h"
 #include "runtime/base/sys.h"
-#include "runtime/core/io.h"
+#include "runtime/platform/uring.h"
 
 namespace {
 
@@ -88,8 +88,8 @@ struct Listener {
 
 class IoTest : public testing::Test {
  protected:
-  // A CPU runs one item at a time unless one announces a wait: `blocks` is first, `releases` can only
-  // run while it waits.
+  // A CPU runs one item at a time unless one announces a wait: `blocks` is first, `releases` can
+  // only run while it waits.
   void ExpectOverlap(std::function<void()> blocks, std::function<void()> releases) {
     cmwq::Workqueue queue("io_test");
     ASSERT_TRUE(queue);
@@ -126,12 +126,11 @@ TEST_F(IoTest, ReadLetsTheNextItemRun) {
   Pipe p;
   char got = 0;
   ssize_t n = 0;
-  const uint64_t before = cmwq::core::NrRingRequests();
   ExpectOverlap([&] { n = cmwq_io_read(p.reader(), &got, 1, -1); },
                 [&] { EXPECT_EQ(write(p.writer(), "x", 1), 1); });
   EXPECT_EQ(n, 1);
   EXPECT_EQ(got, 'x');
-  const bool ring = cmwq::core::NrRingRequests() > before;
+  const bool ring = cmwq::platform::ThreadRing::NrCreated() > 0;
   if (cmwq::base::g_conf.io_uring == 0) {
     EXPECT_FALSE(ring);
   } else if (!ring) {
@@ -415,8 +414,7 @@ void SocketCases(Log& log) {
   const int alone = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   log("connect to nobody",
       cmwq_io_connect(alone, reinterpret_cast<sockaddr*>(&nobody), sizeof(nobody)));
-  log("connect, short address",
-      cmwq_io_connect(alone, reinterpret_cast<sockaddr*>(&nobody), 3));
+  log("connect, short address", cmwq_io_connect(alone, reinterpret_cast<sockaddr*>(&nobody), 3));
   close(alone);
   sockaddr_un path{};
   path.sun_family = AF_UNIX;
@@ -463,7 +461,8 @@ TEST_F(IoTest, ErrorOfAConnectionIsNotLost) {
   close(client);
 }
 
-// Pairs of items on all CPUs: readers first, each released by a writer that is queued after all of them.
+// Pairs of items on all CPUs: readers first, each released by a writer that is queued after all of
+// them.
 TEST_F(IoTest, ManyWaitsEndExactlyOnce) {
   constexpr int kPairs = 200;
   cmwq::Workqueue queue("io_test");

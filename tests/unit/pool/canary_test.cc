@@ -1,0 +1,237 @@
+// The detector of unannounced blocks: what it can tell of a thread, when it looks, when it sleeps.
+
+#include "hooks/detect/canary.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/support/short_handed.h"
+
+namespace cmwq::test {
+namespace {
+
+using detect::Canary;
+using detect::TaskState;
+using detect::TaskStateReader;
+
+TEST(TaskState, TellsSleepersFromRunners) {
+  TaskStateReader reader;
+  EXPECT_EQ(reader.Read(base::Tid()), TaskState::kRunnable);
+  Gate gate;
+  std::atomic<int> tid{0};
+  std::thread sleeper([&] {
+    tid = base::Tid();
+    gate.Wait();
+  });
+  Eventually([&] { return tid != 0 && reader.Read(tid) == TaskState::kAsleep; });
+  gate.Open();
+  sleeper.join();
+  // Gone: no crash, never "asleep" with certainty for ever, and the number may come back.
+  Eventually([&] { return reader.Read(tid) == TaskState::kUnknown; });
+  EXPECT_EQ(reader.Read(base::Tid()), TaskState::kRunnable);
+  reader.CloseAll();
+}
+
+TEST(TaskState, ManyThreadsThroughFewDescriptors) {
+  TaskStateReader reader;
+  Gate gate;
+  std::vector<std::thread> threads;
+  std::vector<std::atomic<int>> tids(100);
+  for (auto& tid : tids) {
+    threads.emplace_back([&tid, &gate] {
+      tid = base::Tid();
+      gate.Wait();
+    });
+  }
+  for (auto& tid : tids) {
+    Eventually([&] { return tid != 0 && reader.Read(tid) == TaskState::kAsleep; });
+  }
+  gate.Open();
+  for (std::thread& t : threads) t.join();
+  reader.CloseAll();
+}
+
+// A pool as the canary sees it, without a pool.
+class FakeWatched final : public pool::Watched {
+ public:
+  bool WantsWatch() const override {
+    asked.fetch_add(1);
+    return wants.load();
+  }
+  int ListSuspects(pool::Suspect* out, int) override {
+    if (tid.load() == 0) return 0;
+    out[0] = {0, tid.load(), 42};
+    return 1;
+  }
+  bool Presume(const pool::Suspect& suspect) override {
+    EXPECT_EQ(suspect.word, 42u);
+    presumed.fetch_add(1);
+    tid = 0;
+    wants = false;
+    return true;
+  }
+  void Nudge() override {
+    nudged.fetch_add(1);
+    wants = false;
+  }
+
+  std::atomic<bool> wants{false};
+  std::atomic<int> tid{0}, presumed{0}, nudged{0};
+  mutable std::atomic<int> asked{0};
+};
+
+// The thread never ends, so it and what it looks at outlive the tests.
+struct Watch {
+  Watch() {
+    EXPECT_TRUE(canary.Watch(&watched));
+    std::thread([this] { canary.Run(platform::CurrentCpu()); }).detach();
+  }
+  static Watch& Get() {
+    static Watch* const watch = new Watch;
+    return *watch;
+  }
+  // Set, then arm: the order in which a pool does it.
+  void Want() {
+    watched.wants = true;
+    canary.Arm();
+  }
+  Canary canary;
+  FakeWatched watched;
+};
+
+TEST(CanaryThread, NudgesWhenNobodyCounts) {
+  Watch& w = Watch::Get();
+  const int before = w.watched.nudged;
+  w.Want();
+  Eventually([&] { return w.watched.nudged > before; });
+}
+
+TEST(CanaryThread, PresumesASleeperOnly) {
+  Watch& w = Watch::Get();
+  Gate gate;
+  std::atomic<int> tid{0};
+  std::atomic<bool> spin{true};
+  std::thread suspect([&] {
+    tid = base::Tid();
+    while (spin) base::SchedYield();
+    gate.Wait();
+  });
+  Eventually([&] { return tid != 0; });
+  const int before = w.watched.presumed;
+  const uint64_t alarms = w.canary.false_alarms();
+  w.watched.tid = tid.load();
+  w.Want();
+  Eventually([&] { return w.canary.false_alarms() > alarms + 3; });
+  EXPECT_EQ(w.watched.presumed, before);
+  spin = false;
+  Eventually([&] { return w.watched.presumed == before + 1; });
+  gate.Open();
+  suspect.join();
+}
+
+// Not one question while nothing is wanted; and every later wish is noticed.
+TEST(CanaryThread, SleepsAndWakes) {
+  Watch& w = Watch::Get();
+  for (int round = 0; round < 2000; ++round) {
+    const int before = w.watched.nudged;
+    w.Want();
+    Eventually([&] { return w.watched.nudged > before; });
+    if (round % 100 != 0) continue;
+    int asked = -1;
+    // Dormant when two looks in a row, many yields apart, find no further question.
+    Eventually([&] {
+      const int then = asked;
+      for (int i = 0; i < 200; ++i) base::SchedYield();
+      asked = w.watched.asked;
+      return asked == then;
+    });
+  }
+}
+
+// The whole way: a real pool, a real canary, a silent block. The workers are not pinned here, so the
+// canary's CPU is idle whenever the suspects sleep.
+class SilentBlockTest : public ::testing::Test {
+ protected:
+  static Engine& WithCanary() {
+    Engine& e = Engine::Make(1);
+    base::g_conf.canary = 1;  // after Make, which turns it off
+    return e;
+  }
+  void TearDown() override { base::g_conf.canary = 0; }
+};
+
+TEST_F(SilentBlockTest, TheNextItemStarts) {
+  Engine& e = WithCanary();
+  wq::Workqueue* const wq = e.Alloc();
+  for (int round = 0; round < 50; ++round) {
+    Gate gate;
+    Item silent([&] { gate.Wait(); }), next([&] { gate.Open(); });
+    ASSERT_TRUE(Engine::Queue(wq, silent));
+    ASSERT_TRUE(Engine::Queue(wq, next));
+    wq::FlushWorkqueue(wq);
+  }
+  Engine::WaitIdle(e.Pool());
+  e.Destroy(wq);
+}
+
+// Both items are queued while nobody runs yet, so that queueing wakes a worker instead of the canary.
+TEST_F(SilentBlockTest, ItemsQueuedTogetherBeforeAnybodyRuns) {
+  Engine& e = WithCanary();
+  wq::Workqueue* const wq = e.Alloc(CMWQ_FREEZABLE);
+  for (int round = 0; round < 50; ++round) {
+    Gate gate;
+    Item silent([&] { gate.Wait(); }), next([&] { gate.Open(); });
+    {
+      sync::MutexLock hold(wq->mutex);
+      wq->frozen = true;
+      wq::ApplyMaxActive(wq);
+    }
+    ASSERT_TRUE(Engine::Queue(wq, silent));
+    ASSERT_TRUE(Engine::Queue(wq, next));
+    {
+      sync::MutexLock hold(wq->mutex);
+      wq->frozen = false;
+      wq::ApplyMaxActive(wq);
+    }
+    wq::FlushWorkqueue(wq);
+  }
+  Engine::WaitIdle(e.Pool());
+  e.Destroy(wq);
+}
+
+// Nobody can be started, but the rescuer can help; it is only called once the sleeper is found.
+TEST_F(SilentBlockTest, ASilentBlockDoesNotHideTheNeedForARescuer) {
+  Engine& e = WithCanary();
+  wq::Workqueue* const plain = e.Alloc();
+  wq::Workqueue* const reclaim = e.Alloc(CMWQ_MEM_RECLAIM);
+  Item warm;
+  ASSERT_TRUE(Engine::Queue(plain, warm));
+  Eventually([&] { return warm.Runs() == 1; });
+  Engine::WaitIdle(e.Pool());
+  e.env.fail_next = INT_MAX;
+  Gate gate;
+  std::vector<Item*> silent;
+  const int workers = e.Pool().Stats().nr_workers;
+  for (int i = 0; i < workers; ++i) {
+    silent.push_back(new Item([&] { gate.Wait(); }));
+    ASSERT_TRUE(Engine::Queue(plain, *silent.back()));
+  }
+  Item opens([&] { gate.Open(); });
+  ASSERT_TRUE(Engine::Queue(reclaim, opens));
+  Eventually([&] {
+    e.Advance(1);
+    return opens.Runs() == 1;
+  });
+  EXPECT_GE(reclaim->rescuer->rescued() + e.Pool().Stats().maydays, 1u);
+  e.env.fail_next = 0;
+  wq::FlushWorkqueue(plain);
+  e.Advance(1200);
+  Engine::WaitIdle(e.Pool());
+  e.Destroy(plain);
+  e.Destroy(reclaim);
+  for (Item* const item : silent) delete item;
+}
+
+}  // namespace
+}  // namespace cmwq::test
