@@ -64,6 +64,10 @@ class CpuGate final : public pool::Watched {
   // The boundary; see gate.h. home: the descriptor's registration, updated.
   Wait WaitFor(Member* m, int fd, uint32_t events, uint64_t deadline_ns,
                std::atomic<uint32_t>* home, uint32_t home_here) CMWQ_EXCLUDES(lock_);
+  // The calling member's wait was left by a jump: it runs.
+  void Abandon(Member* m) CMWQ_EXCLUDES(lock_) {
+    if (m->wait.load(std::memory_order_relaxed) != kAway) Withdraw(m, Wait::kInterrupted);
+  }
   // A running member asks whether it may go on; holds it while the gate is full.
   void Admit(Member* m) CMWQ_EXCLUDES(lock_);
   // The descriptor that m waits for is being closed: let it look.

@@ -4,6 +4,7 @@
 #include "hooks/gate/gate.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -30,7 +31,8 @@ constinit FdTable g_fds;
 namespace {
 
 constinit HostOps g_host = {};                         // I: after SetHost
-constinit std::atomic<Gates*> g_gates{nullptr};        // AT(MakeGates, CurrentGates)
+constinit Gates g_storage = {};                        // I: after MakeGates; again in a child of fork
+constinit std::atomic<Gates*> g_gates{nullptr};        // AT(MakeGates, CurrentGates): null or storage
 constinit std::atomic<int32_t> g_making{0};            // AT(MakeGates, MakeGates): 1 while one makes them
 constinit std::atomic<bool> g_refused{false};          // AT(MakeGates, IsBoundary): relaxed
 constinit bool g_ready = false;                        // I: after Init
@@ -47,58 +49,92 @@ uint32_t WaiterOf(const Member* m) {
          static_cast<uint32_t>(m->slot);
 }
 
-// Fills the gates. False: give up, with the reason logged.
+void NoteOwn(const CpuGate* gate, Origin origin) {
+  for (int fd : {gate->epoll_fd(), gate->kick_fd()}) {
+    if (FdEntry* const e = g_fds.At(fd)) e->origin.store(origin, std::memory_order_relaxed);
+  }
+}
+
+CpuGate* BuildGate(int index, int cpu) {
+  const long p = base::Sys(SYS_mmap, 0, sizeof(CpuGate), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  int err = ENOMEM;
+  CpuGate* const gate = p > 0 ? new (reinterpret_cast<void*>(p)) CpuGate : nullptr;
+  if (gate != nullptr && gate->Init(index, cpu, &err)) return gate;
+  base::RawLog(base::LogLevel::kWarn,
+               "preload: no readiness set for CPU %d (errno %d): requests are not held", cpu, err);
+  return nullptr;
+}
+
+// Fills the gates: one for each CPU that the process or the calling thread may use. False: give up,
+// with the reason logged.
 bool BuildGates(Gates* made) {
-  platform::CpuSet cpus;
-  if (cpus.LoadAffinity(0) < 0 || cpus.Count() == 0) cpus.Add(platform::CurrentCpu());
-  for (int cpu = cpus.Next(0); cpu >= 0 && made->n < Gates::kMax; cpu = cpus.Next(cpu + 1)) {
-    const long p = base::Sys(SYS_mmap, 0, sizeof(CpuGate), PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int err = ENOMEM;
-    CpuGate* const gate = p > 0 ? new (reinterpret_cast<void*>(p)) CpuGate : nullptr;
-    if (gate == nullptr || !gate->Init(made->n, cpu, &err)) {
-      base::RawLog(base::LogLevel::kWarn,
-                   "preload: no readiness set for CPU %d (errno %d): requests are not held", cpu, err);
-      return false;
-    }
-    for (int fd : {gate->epoll_fd(), gate->kick_fd()}) {
-      if (FdEntry* const e = g_fds.At(fd)) e->origin.store(Origin::kOwn, std::memory_order_relaxed);
-    }
+  platform::CpuSet own, all;
+  own.LoadAffinity(0);
+  all.LoadAffinity(base::Pid());
+  for (int cpu = own.Next(0); cpu >= 0; cpu = own.Next(cpu + 1)) all.Add(cpu);
+  if (all.Count() == 0) all.Add(platform::CurrentCpu());
+  for (int cpu = all.Next(0); cpu >= 0 && made->n < Gates::kMax; cpu = all.Next(cpu + 1)) {
+    CpuGate* const gate = BuildGate(made->n, cpu);
+    if (gate == nullptr) return false;
+    NoteOwn(gate, Origin::kOwn);
     made->gate[made->n++] = gate;
   }
   return made->n > 0;
+}
+
+// Without the tick a block that nobody announces could hold requests for ever.
+bool StartTick() {
+  if (g_host.create_thread == nullptr) return true;
+  const int err = g_host.create_thread(&TickMain, nullptr, 64 * 1024);
+  if (err == 0) return true;
+  base::RawLog(base::LogLevel::kWarn,
+               "preload: no thread for the tick (errno %d): requests are not held", err);
+  return false;
+}
+
+void CloseGates(Gates* gates) {
+  for (int i = 0; i < gates->n; ++i) {
+    NoteOwn(gates->gate[i], Origin::kUnknown);
+    gates->gate[i]->Close();
+  }
+  gates->n = 0;
 }
 
 // First adoption: makes the gates. Callers that come meanwhile are not held up, they go on unmanaged.
 Gates* MakeGates() {
   int32_t idle = 0;
   if (!g_making.compare_exchange_strong(idle, 1, std::memory_order_acq_rel)) return nullptr;
-  static constinit Gates storage = {};
-  storage.n = 0;
-  const bool made = BuildGates(&storage);
-  if (made && g_host.create_thread != nullptr &&
-      g_host.create_thread(&TickMain, nullptr, 64 * 1024) != 0) {
-    base::RawLog(base::LogLevel::kWarn,
-                 "preload: no thread for the tick: held requests rely on the canary alone");
-  }
-  if (!made) {
+  g_storage.n = 0;
+  if (!BuildGates(&g_storage) || !StartTick()) {
+    CloseGates(&g_storage);
     g_refused.store(true, std::memory_order_relaxed);
     return nullptr;
   }
-  g_gates.store(&storage, std::memory_order_release);  // pairs with the load in CurrentGates
-  return &storage;
+  for (int i = 0; i < g_storage.n; ++i) g_storage.gate[i]->StartWatch();
+  g_gates.store(&g_storage, std::memory_order_release);  // pairs with the load in CurrentGates
+  return &g_storage;
 }
 
-CpuGate* Emptiest(Gates* gates) {
-  CpuGate* best = gates->gate[0];
-  for (int i = 1; i < gates->n; ++i) {
-    if (gates->gate[i]->population() < best->population()) best = gates->gate[i];
+// The gate with the fewest members among the CPUs that the thread may use; null: it may use none.
+CpuGate* Emptiest(Gates* gates, const platform::CpuSet& allowed) {
+  CpuGate* best = nullptr;
+  for (int i = 0; i < gates->n; ++i) {
+    CpuGate* const gate = gates->gate[i];
+    if (!allowed.Has(gate->cpu())) continue;
+    if (best == nullptr || gate->population() < best->population()) best = gate;
   }
   return best;
 }
 
-void Pin(Member* m) {
-  if (base::g_conf.gate_pin == 0 || m->own_mask.LoadAffinity(0) < 0) return;
+// libc's: nonzero while the process has had one thread only. Unknown to releases before 2.32.
+extern "C" char __libc_single_threaded __attribute__((weak));
+
+bool IsSingleThreaded() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
+
+void Pin(Member* m, const platform::CpuSet& own_mask) {
+  if (base::g_conf.gate_pin == 0) return;
+  m->own_mask = own_mask;
   const int err = platform::CpuSet::Of(m->gate->cpu()).StoreAffinity(0);
   m->pinned = err == 0;
   if (err < 0) {
@@ -107,15 +143,21 @@ void Pin(Member* m) {
   }
 }
 
-// Makes the calling thread a member. Null: it stays what it is.
+// Makes the calling thread a member. Null: it stays what it is. A process of one thread has nothing to
+// manage, and the servers that fork for each connection are spared our threads in every child.
 Member* Adopt() {
+  if (t_state.dead || t_state.own_affinity || IsSingleThreaded()) return nullptr;
   Gates* gates = CurrentGates();
   if (gates == nullptr) gates = MakeGates();
-  if (gates == nullptr || t_state.dead || t_state.own_affinity) return nullptr;
+  if (gates == nullptr) return nullptr;
+  platform::CpuSet allowed;
+  if (allowed.LoadAffinity(0) < 0) return nullptr;
+  CpuGate* const gate = Emptiest(gates, allowed);
+  if (gate == nullptr || gate->lost()) return nullptr;
   ++t_state.depth;  // what follows may call wrapped functions
-  Member* const m = Emptiest(gates)->Take();
+  Member* const m = gate->Take();
   if (m != nullptr) {
-    Pin(m);
+    Pin(m, allowed);
     if (g_host.arm_thread_exit != nullptr) g_host.arm_thread_exit();
     t_state.worker = m;
   }
@@ -132,12 +174,28 @@ Member* MemberOf(uint32_t waiter) {
   Gates* const gates = CurrentGates();
   if (waiter == 0 || gates == nullptr || waiter >> 20 != (g_epoch & 0xfff)) return nullptr;
   const int index = static_cast<int>((waiter >> 12) & 0xff);
-  if (index >= gates->n) return nullptr;
-  Member* found = nullptr;
-  gates->gate[index]->ForEachMember([&found, waiter](Member* m) {
-    if (m->slot == static_cast<int>(waiter & 0xfff)) found = m;
-  });
-  return found;
+  return index < gates->n ? gates->gate[index]->At(static_cast<int>(waiter & 0xfff)) : nullptr;
+}
+
+// The calling thread's membership ends. Its affinity is the caller's affair.
+void Leave(Member* m) {
+  t_state.worker = nullptr;
+  m->gate->Release(m);
+}
+
+// A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. Told from a call
+// inside the handler by the stack, which such a call finds deeper, unless the handler has a stack of
+// its own.
+[[gnu::noinline]] bool EndAbandonedWait() {
+  Member* const m = Self();
+  if (m == nullptr || m->frame == nullptr || sync::t_locks_held != 0) return false;
+  if (__builtin_frame_address(0) <= m->frame) return false;
+  stack_t stack = {};
+  if (base::Sys(SYS_sigaltstack, 0, &stack) < 0 || (stack.ss_flags & SS_ONSTACK) != 0) return false;
+  m->frame = nullptr;
+  m->gate->Abandon(m);
+  t_state.depth = 0;
+  return true;
 }
 
 }  // namespace
@@ -165,10 +223,11 @@ bool FdTable::Init() {
 }
 
 bool IsBoundary(int fd) {
-  if (!g_ready || t_state.depth != 0 || t_state.held_locks != 0 || t_state.dead ||
-      t_state.worker == &t_library || sync::t_locks_held != 0) {
+  if (!g_ready || t_state.held_locks != 0 || t_state.dead || t_state.worker == &t_library ||
+      sync::t_locks_held != 0) {
     return false;
   }
+  if (t_state.depth != 0 && !EndAbandonedWait()) return false;
   const FdEntry* const e = g_fds.At(fd);
   return e != nullptr && e->origin.load(std::memory_order_relaxed) == Origin::kAccepted &&
          !g_refused.load(std::memory_order_relaxed);
@@ -183,7 +242,8 @@ class Claim {
   Claim(FdEntry* e, const Member* m) : e_(e) {
     uint32_t seen = e->waiter.load(std::memory_order_relaxed);
     const bool stale = seen != 0 && seen >> 20 != (g_epoch & 0xfff);
-    if (seen != 0 && !stale) return;
+    // One's own is left from a wait that was abandoned.
+    if (seen != 0 && !stale && seen != WaiterOf(m)) return;
     // Release pairs with the acquire in NoteClosing.
     held_ = e->waiter.compare_exchange_strong(seen, WaiterOf(m), std::memory_order_acq_rel);
   }
@@ -211,15 +271,23 @@ Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
   FdEntry* const e = g_fds.At(fd);
   Member* const m = Self() != nullptr ? Self() : Adopt();
   if (m == nullptr || e == nullptr) return Wait::kPlain;
+  if (m->placed.load(std::memory_order_relaxed)) {
+    t_state.own_affinity = 1;
+    Leave(m);
+    return Wait::kPlain;
+  }
   Claim claim(e, m);
   if (!claim.held()) return Wait::kPlain;
   m->cancellable = cancellable;
   // A handler that runs while we wait makes its calls plainly. Not restored by unwinding: the thread
   // is cancelled then, and its depth keeps the rest of its life plain.
   ++t_state.depth;
+  m->frame = __builtin_frame_address(0);
   const Wait result =
       m->gate->WaitFor(m, fd, events, DeadlineOf(timeout_ns), &e->home, HomeOf(m->gate));
+  m->frame = nullptr;
   --t_state.depth;
+  if (m->gate->lost()) g_refused.store(true, std::memory_order_relaxed);
   return result;
 }
 
@@ -251,6 +319,7 @@ void LeaveSlow() {
     return;
   }
   Member* const m = Self();
+  if (m == nullptr) return;  // it left the gate inside the bracket
   if (m->in_block) m->gate->Running(m);
   m->in_block = false;
 }
@@ -301,64 +370,69 @@ int NextOwnFd(int from) {
   return next;
 }
 
-bool VirtualAffinity(int tid, unsigned long* mask, unsigned long bytes) {
+namespace {
+
+// tid 0: the caller.
+Member* MemberByTid(int tid) {
+  if (tid == 0 || tid == base::Tid()) return Self();
   Gates* const gates = CurrentGates();
-  if (gates == nullptr) return false;
-  const Member* found = nullptr;
-  if (tid == 0 || tid == base::Tid()) {
-    found = Self();
-  } else {
-    for (int i = 0; i < gates->n; ++i) {
-      gates->gate[i]->ForEachMember([&found, tid](const Member* m) {
-        if (m->tid.load(std::memory_order_relaxed) == tid) found = m;
-      });
-    }
+  Member* found = nullptr;
+  for (int i = 0; gates != nullptr && i < gates->n; ++i) {
+    gates->gate[i]->ForEachMember([&found, tid](Member* m) {
+      if (m->tid.load(std::memory_order_relaxed) == tid) found = m;
+    });
   }
-  if (found == nullptr || !found->pinned) return false;
+  return found;
+}
+
+bool IsPinned(const Member* m) {
+  return m != nullptr && m->pinned && !m->placed.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+bool VirtualAffinity(int tid, unsigned long* mask, unsigned long bytes) {
+  const Member* const m = MemberByTid(tid);
+  if (!IsPinned(m)) return false;
   const unsigned long have = platform::CpuSet::kBytes;
-  memcpy(mask, found->own_mask.words(), bytes < have ? bytes : have);
+  memcpy(mask, m->own_mask.words(), bytes < have ? bytes : have);
   if (bytes > have) memset(reinterpret_cast<char*>(mask) + have, 0, bytes - have);
   return true;
 }
 
 void NoteOwnPlacement(int tid) {
-  // Another thread's membership ends when it next looks; its placement is already the program's.
-  if (tid != 0 && tid != base::Tid()) return;
-  Member* const m = Self();
-  t_state.own_affinity = 1;
-  if (m == nullptr) return;
-  t_state.worker = nullptr;
-  m->gate->Release(m);
+  Member* const m = MemberByTid(tid);
+  // The program's call may be refused: then the thread is to be where the program last put it.
+  if (IsPinned(m)) m->own_mask.StoreAffinity(tid);
+  if (tid == 0 || tid == base::Tid()) {
+    t_state.own_affinity = 1;
+    // In the middle of a wait (a handler places its thread) it leaves after the wait.
+    if (m != nullptr && m->frame == nullptr) return Leave(m);
+  }
+  // Another thread's membership ends when it next waits.
+  if (m != nullptr) m->placed.store(true, std::memory_order_relaxed);
 }
 
-UnpinForCreate::UnpinForCreate() : pinned_(Self() != nullptr && Self()->pinned) {
+UnpinForCreate::UnpinForCreate() : pinned_(IsPinned(Self())) {
   if (pinned_) Self()->own_mask.StoreAffinity(0);
 }
 
 UnpinForCreate::~UnpinForCreate() {
-  if (pinned_) platform::CpuSet::Of(Self()->gate->cpu()).StoreAffinity(0);
+  if (pinned_ && IsPinned(Self())) platform::CpuSet::Of(Self()->gate->cpu()).StoreAffinity(0);
 }
 
 void ThreadExit() {
   Member* const m = Self();
-  if (m == nullptr) return;
-  t_state.worker = nullptr;
-  m->gate->Release(m);
+  if (m != nullptr) Leave(m);
 }
 
 // The epoll sets are shared with the parent: the child must not touch them, only let go of them.
 void AfterForkInChild() {
-  Gates* const gates = CurrentGates();
   Member* const m = Self();
-  if (m != nullptr && m->pinned) m->own_mask.StoreAffinity(0);
-  for (int i = 0; gates != nullptr && i < gates->n; ++i) {
-    for (int fd : {gates->gate[i]->epoll_fd(), gates->gate[i]->kick_fd()}) {
-      base::SysClose(fd);
-      if (FdEntry* const e = g_fds.At(fd)) {
-        e->origin.store(Origin::kUnknown, std::memory_order_relaxed);
-      }
-    }
-  }
+  if (IsPinned(m)) m->own_mask.StoreAffinity(0);
+  // From the storage: another thread of the parent may have been making them.
+  for (int i = 0; i < g_storage.n; ++i) g_storage.gate[i]->AfterForkInChild();
+  CloseGates(&g_storage);
   if (t_state.worker != &t_library) t_state.worker = nullptr;
   t_state.depth = 0;
   sync::t_locks_held = 0;

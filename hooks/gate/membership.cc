@@ -81,6 +81,7 @@ Member* CpuGate::Take() {
   m->wait.store(kAway, std::memory_order_relaxed);
   m->ready = m->in_block = m->pinned = false;
   m->placed.store(false, std::memory_order_relaxed);
+  m->frame = nullptr;
   // Not started over from zero in a slot used before: a detector may hold an old value of the word.
   conc_.Running(*m->word);
   m->tid.store(base::Tid(), std::memory_order_release);  // pairs with ListSuspects
@@ -90,7 +91,7 @@ Member* CpuGate::Take() {
 
 void CpuGate::Release(Member* m) {
   // A handler left an earlier wait by a jump, past the destructor that ends it.
-  if (m->wait.load(std::memory_order_relaxed) != kAway) Withdraw(m, Wait::kInterrupted);
+  Abandon(m);
   const bool last = conc_.SetFlags(*m->word, pool::WorkerFlag::kPrep);
   m->tid.store(0, std::memory_order_relaxed);
   {
