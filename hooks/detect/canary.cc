@@ -63,7 +63,7 @@ void Canary::Run(int cpu) {
   for (;;) {
     if (!Wanted() && (tick_mode_ || !Linger())) {
       Sleep();
-      in_vain = 0;
+      in_vain = nudges_ = 0;
       continue;
     }
     bool acted = false;
@@ -74,7 +74,13 @@ void Canary::Run(int cpu) {
     // Whoever was woken has preempted us by now. Not so if the hint was stale again and again.
     if (acted && !tick_mode_ && ++in_vain < kMaxInVain) continue;
     in_vain = 0;
-    Pause();
+    // Nobody counts as running, and nobody that we woke changed that: no reason to keep an idle CPU
+    // busy with asking.
+    if (nudges_ > kMaxNudges) {
+      Nap();
+    } else {
+      Pause();
+    }
   }
 }
 
@@ -106,8 +112,10 @@ bool Canary::LookOnce(pool::Watched* watched) {
   if (n == 0) {
     // Nobody counts as running: somebody was woken and is on its way, or a wake-up met a stale hint.
     watched->Nudge();
+    if (nudges_ <= kMaxNudges) ++nudges_;
     return true;
   }
+  nudges_ = 0;
   bool acted = false;
   for (int i = 0; i < n; ++i) {
     if (reader_.Read(suspects[i].tid) != TaskState::kAsleep) {
@@ -125,8 +133,12 @@ bool Canary::LookOnce(pool::Watched* watched) {
 void Canary::Pause() {
   if (!tick_mode_) {
     base::SchedYield();
-    return;
+  } else {
+    Nap();
   }
+}
+
+void Canary::Nap() {
   const struct timespec ts = base::ToTimespec(base::g_conf.tick_ms * base::kNsPerMs);
   base::Sys(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, nullptr);
 }

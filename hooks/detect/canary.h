@@ -41,6 +41,7 @@ class Canary final : public pool::BlockingSource {
   static constexpr int kMaxSuspects = 64;
   static constexpr uint64_t kLingerNs = 10'000;  // about the time between two short items; arbitrary
   static constexpr int kMaxInVain = 4;           // looks that woke somebody without effect, then yield
+  static constexpr int kMaxNudges = 100;         // in a row with nobody running, then nap; arbitrary
 
   void WakeUp() override;
   bool Wanted() const;
@@ -48,6 +49,7 @@ class Canary final : public pool::BlockingSource {
   bool LookOnce(pool::Watched* watched);
   void Sleep();
   void Pause();
+  void Nap();
 
   int cpu_ = -1;                                            // I: after Run
   bool tick_mode_ = false;                                  // I: after Run
@@ -55,6 +57,7 @@ class Canary final : public pool::BlockingSource {
   std::atomic<uint64_t> found_{0};                          // AT(LookOnce, report): relaxed, a count
   std::atomic<uint64_t> alarms_{0};                         // AT(LookOnce, report): relaxed, a count
   TaskStateReader reader_;                                  // S: the canary thread
+  int nudges_ = 0;                                          // S: the canary thread; in a row
 };
 
 }  // namespace cmwq::detect

@@ -183,9 +183,8 @@ void Leave(Member* m) {
   m->gate->Release(m);
 }
 
-// A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. Told from a call
-// inside the handler by the stack, which such a call finds deeper, unless the handler has a stack of
-// its own.
+// A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. A call inside the
+// handler differs from one after it by its place: deeper on the stack, or on the handler's own.
 [[gnu::noinline]] bool EndAbandonedWait() {
   Member* const m = Self();
   if (m == nullptr || m->frame == nullptr || sync::t_locks_held != 0) return false;
@@ -296,7 +295,9 @@ void Admit() {
   if (m == nullptr || t_state.depth != 0 || t_state.held_locks != 0) return;
   ++t_state.depth;
   m->cancellable = false;
+  m->frame = __builtin_frame_address(0);
   m->gate->Admit(m);
+  m->frame = nullptr;
   --t_state.depth;
 }
 
@@ -306,6 +307,7 @@ void EnterSlow(Hook hook) {
     return;
   }
   Member* const m = Self();
+  if (m == nullptr) return;  // a handler took it out of the gate just now
   std::atomic<uint64_t>& count = m->blocks[static_cast<int>(hook)];
   count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   // A handler interrupted one of our own sections: the lock is taken, and the thread runs anyway.

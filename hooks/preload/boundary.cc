@@ -69,7 +69,7 @@ InputWait::Next InputWait::Wait() {
   }
   switch (gate::WaitInput(fd_, POLLIN, left, true)) {
     case gate::Wait::kReady:
-      return Next::kTryAgain;
+      return ++tries_ < kMaxTries ? Next::kTryAgain : Next::kPlain;
     case gate::Wait::kTimeout:
       errno = EAGAIN;
       return Next::kFail;

@@ -28,8 +28,12 @@ class InputWait {
   Next Wait();
 
  private:
+  // A descriptor that is ready again and again with nothing to receive (a message in its error queue):
+  // the kernel's own wait knows the difference.
+  static constexpr int kMaxTries = 4;
   const int fd_;
   bool started_ = false;
+  int tries_ = 0;
   int64_t deadline_ns_ = -1;  // on the monotonic clock; < 0: none
 };
 

@@ -56,6 +56,15 @@ int CreateThread(void* (*fn)(void*), void* arg, unsigned long stack) {
     pthread_sigmask(SIG_SETMASK, &all, &saved);
     pthread_t thread;
     rc = CMWQ_REAL(pthread_create)(&thread, &attributes, fn, arg);
+    if (rc == EINVAL && stack != 0) {
+      // The program's thread-local storage does not fit into so small a stack.
+      pthread_attr_t roomy;
+      if (pthread_attr_init(&roomy) == 0) {
+        pthread_attr_setdetachstate(&roomy, PTHREAD_CREATE_DETACHED);
+        rc = CMWQ_REAL(pthread_create)(&thread, &roomy, fn, arg);
+        pthread_attr_destroy(&roomy);
+      }
+    }
     pthread_sigmask(SIG_SETMASK, &saved, nullptr);
   }
   pthread_attr_destroy(&attributes);

@@ -160,9 +160,9 @@ PoolStats WorkerPool::Stats() {
   s.nr_idle = nr_idle_;
   s.nr_running = conc_.nr_running();
   s.presumed = nr_presumed_.load(std::memory_order_relaxed);
-  const int used = slots_used_.load(std::memory_order_relaxed);
+  const int used = slots_used_.load(std::memory_order_acquire);  // pairs with the store in TakeSlot
   for (int i = 0; i < used; ++i) {
-    const Worker* const w = slots_[i].load(std::memory_order_relaxed);
+    const Worker* const w = slots_[i].load(std::memory_order_acquire);
     if (w == nullptr) continue;
     s.executed += w->nr_executed.load(std::memory_order_relaxed);
     s.sleeps += w->nr_sleeps.load(std::memory_order_relaxed);

@@ -24,13 +24,8 @@ class AtTestPoint {
  public:
   AtTestPoint(std::string name, std::function<void()> action) {
     Map().Set(std::move(name), std::move(action));
-#if defined(CMWQ_TEST_POINTS)
-    base::g_test_point = &Visit;
-#endif
   }
-  ~AtTestPoint() {
-    Map().Clear();  // the hook stays: threads of the engine may be in it
-  }
+  ~AtTestPoint() { Map().Clear(); }
   AtTestPoint(const AtTestPoint&) = delete;
   AtTestPoint& operator=(const AtTestPoint&) = delete;
 
@@ -65,6 +60,14 @@ class AtTestPoint {
   static void Visit(const char* name) {
     if (const std::function<void()> action = Map().Take(name)) action();
   }
+  // For good and before any thread starts: threads of the engine may be in the hook at any time.
+  static bool Install() {
+#if defined(CMWQ_TEST_POINTS)
+    base::g_test_point = &Visit;
+#endif
+    return true;
+  }
+  static inline const bool installed_ = Install();
 };
 
 }  // namespace cmwq::test

@@ -153,8 +153,9 @@ TEST(CanaryThread, SleepsAndWakes) {
 // canary's CPU is idle whenever the suspects sleep.
 class SilentBlockTest : public ::testing::Test {
  protected:
+  // One for all tests: a canary watches few pools.
   static Engine& WithCanary() {
-    Engine& e = Engine::Make(1);
+    static Engine& e = Engine::Make(1);
     base::g_conf.canary = 1;  // after Make, which turns it off
     return e;
   }
