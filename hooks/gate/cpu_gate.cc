@@ -286,6 +286,7 @@ bool CpuGate::Poke(Member* m) {
 
 // Number of events, 0 for "look again", -EINTR, -ETIMEDOUT, or what epoll_wait said.
 int CpuGate::SleepLeading(Member* m, struct epoll_event* events, uint64_t deadline_ns) {
+  m->frame = __builtin_frame_address(0);
   const int timeout_ms = MillisLeft(deadline_ns);
   const long n = WaitSys(m->cancellable, SYS_epoll_pwait, epoll_fd_,
                          reinterpret_cast<long>(events), kBatch, timeout_ms, 0, 8);
@@ -296,6 +297,7 @@ int CpuGate::SleepLeading(Member* m, struct epoll_event* events, uint64_t deadli
 int CpuGate::SleepParked(Member* m, uint64_t deadline_ns) {
   // Always with a time-out, be it years away: then a signal handler ends the wait whatever its
   // SA_RESTART, as it would poll. A far timer is not programmed into the hardware and costs nothing.
+  m->frame = __builtin_frame_address(0);
   constexpr uint64_t kYears = uint64_t{10} * 365 * 86400 * base::kNsPerSec;
   const uint64_t until = deadline_ns != base::kNever ? deadline_ns : base::MonotonicNs() + kYears;
   const struct timespec ts = base::ToTimespec(until);

@@ -94,6 +94,8 @@ class CpuGate final : public pool::Watched {
   int cpu() const { return cpu_; }
   int index() const { return index_; }
   int population() const { return population_.load(std::memory_order_relaxed); }
+  // Requests that are ready and not let in; a hint.
+  int held() const { return ready_hint_.load(std::memory_order_relaxed); }
   int peak() const { return peak_.load(std::memory_order_relaxed); }
   const pool::BlockingSource* detector() const { return detector_; }
   Member* At(int slot) {

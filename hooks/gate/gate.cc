@@ -185,10 +185,11 @@ void Leave(Member* m) {
 
 // A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. A call inside the
 // handler differs from one after it by its place: deeper on the stack, or on the handler's own.
-[[gnu::noinline]] bool EndAbandonedWait() {
+// `here` is the frame of the call.
+[[gnu::noinline]] bool EndAbandonedWait(const void* here) {
   Member* const m = Self();
   if (m == nullptr || m->frame == nullptr || sync::t_locks_held != 0) return false;
-  if (__builtin_frame_address(0) <= m->frame) return false;
+  if (here <= m->frame) return false;
   stack_t stack = {};
   if (base::Sys(SYS_sigaltstack, 0, &stack) < 0 || (stack.ss_flags & SS_ONSTACK) != 0) return false;
   m->frame = nullptr;
@@ -226,7 +227,7 @@ bool IsBoundary(int fd) {
       sync::t_locks_held != 0) {
     return false;
   }
-  if (t_state.depth != 0 && !EndAbandonedWait()) return false;
+  if (t_state.depth != 0 && !EndAbandonedWait(__builtin_frame_address(0))) return false;
   const FdEntry* const e = g_fds.At(fd);
   return e != nullptr && e->origin.load(std::memory_order_relaxed) == Origin::kAccepted &&
          !g_refused.load(std::memory_order_relaxed);
@@ -281,7 +282,6 @@ Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
   // A handler that runs while we wait makes its calls plainly. Not restored by unwinding: the thread
   // is cancelled then, and its depth keeps the rest of its life plain.
   ++t_state.depth;
-  m->frame = __builtin_frame_address(0);
   const Wait result =
       m->gate->WaitFor(m, fd, events, DeadlineOf(timeout_ns), &e->home, HomeOf(m->gate));
   m->frame = nullptr;
@@ -295,7 +295,6 @@ void Admit() {
   if (m == nullptr || t_state.depth != 0 || t_state.held_locks != 0) return;
   ++t_state.depth;
   m->cancellable = false;
-  m->frame = __builtin_frame_address(0);
   m->gate->Admit(m);
   m->frame = nullptr;
   --t_state.depth;

@@ -134,12 +134,7 @@ void EventThread::Loop() {
       deadline = t != nullptr ? t->deadline : base::kNever;
       sleeping_until_ = deadline;
     }
-    WaitPoint* const at = wait_point_.load(std::memory_order_acquire);  // pairs with SetWaitPoint
-    if (at != nullptr) {
-      at->Wait(deadline);
-    } else {
-      env_->ParkUntil(parker_, deadline);
-    }
+    env_->ParkUntil(parker_, deadline);
     sync::MutexLock lock(mu);
     sleeping_until_ = 0;
   }
@@ -155,7 +150,6 @@ void EventThread::ResetAfterFork(void (*drop)(Timer* t)) {
   sleeping_until_ = 0;
   stop_ = false;
   started_ = false;
-  wait_point_.store(nullptr, std::memory_order_relaxed);
   parker_.Reset();
 }
 

@@ -13,7 +13,6 @@
 
 #include <cmwq/cmwq.h>
 
-#include <atomic>
 #include <cstdint>
 
 #include "runtime/base/annotations.h"
@@ -36,19 +35,6 @@ class TimerHeap {
   static Timer* Meld(Timer* a, Timer* b);
   static Timer* MeldSiblings(Timer* first);
   Timer* root_ = nullptr;  // prev of the root points at itself: that marks it armed
-};
-
-// Where the event thread sleeps. Its own parker unless something better is plugged in: a ring whose
-// completions it has to look after anyway.
-class WaitPoint {
- public:
-  // Returns at the deadline (kNever: none), after Wake, or earlier. Context: event thread only.
-  virtual void Wait(uint64_t deadline_ns) = 0;
-  // Makes the present or next Wait return. Context: any; may be called under kTimer.
-  virtual void Wake() = 0;
-
- protected:
-  ~WaitPoint() = default;
 };
 
 class EventThread {
@@ -78,18 +64,7 @@ class EventThread {
   uint64_t RunDue(uint64_t now) CMWQ_EXCLUDES(mu);
 
   // Lets the thread look at its timers again. Context: any.
-  void Poke() {
-    parker_.Unpark();
-    // Acquire pairs with the release in SetWaitPoint. A thread that has not seen the new wait point
-    // yet is still at the parker.
-    WaitPoint* const at = wait_point_.load(std::memory_order_acquire);
-    if (at != nullptr) at->Wake();
-  }
-  // From its next sleep on the thread waits there. Never freed. Null: back to the parker.
-  void SetWaitPoint(WaitPoint* at) {
-    wait_point_.store(at, std::memory_order_release);
-    parker_.Unpark();
-  }
+  void Poke() { parker_.Unpark(); }
   // Child of fork: the thread is gone. Calls drop for each timer that was armed.
   void ResetAfterFork(void (*drop)(Timer* t)) CMWQ_NO_TSA;
   bool started() const { return started_; }
@@ -106,7 +81,6 @@ class EventThread {
   bool stop_ CMWQ_GUARDED_BY(mu) = false;
   bool started_ = false;                                 // I: after Start
   pthread_t thread_{};                                   // I: after Start
-  std::atomic<WaitPoint*> wait_point_{nullptr};          // AT(SetWaitPoint, Loop)
   sync::Parker parker_;                                  // AT(Loop, ArmLocked)
 };
 

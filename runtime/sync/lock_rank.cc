@@ -16,7 +16,6 @@ const char* RankName(Rank rank) {
     case Rank::kTimer: return "timer";
     case Rank::kPool: return "pool";
     case Rank::kMayday: return "mayday";
-    case Rank::kUring: return "uring";
     case Rank::kGate: return "gate";
     case Rank::kLeaf: return "leaf";
   }

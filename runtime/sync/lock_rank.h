@@ -16,7 +16,6 @@ enum class Rank : uint8_t {
   kTimer,         // platform: timer heap of the event thread
   kPool,          // pool: worklist, idle list, counts; hooks take this and below, nothing above
   kMayday,        // wq: distress list, nests inside kPool
-  kUring,         // platform: submission side of the ring
   kGate,          // hooks/gate: ready list of one CPU
   kLeaf,          // nothing may be taken below
 };
