@@ -19,7 +19,7 @@ constexpr uint64_t kSleepNs = 10'000'000;
 struct Case {
   const char* name;
   int max_active;
-  bool intensive;            // w1 and w2 are on a CPU_INTENSIVE queue
+  bool intensive;  // w1 and w2 are on a CPU_INTENSIVE queue
   std::array<double, 3> expected_ms;
 };
 constexpr Case kCases[] = {
@@ -77,8 +77,8 @@ void Run(const Case& scenario, bool announce, int cpu, Result* result) {
   for (size_t i = 0; i < items.size(); ++i) {
     result->finished_ms[i] = static_cast<double>(items[i].finished_ns - start) / kNsPerMs;
   }
-  result->workers = static_cast<int>(
-      core::Runtime::Get().pools()->per_cpu[0][cpu]->Stats().created);
+  result->workers =
+      static_cast<int>(core::Runtime::Get().pools()->per_cpu[0][cpu]->Stats().created);
 }
 
 struct Row {
@@ -90,8 +90,8 @@ std::string Times(const std::array<double, 3>& ms, int decimals) {
   return Fixed(ms[0], decimals) + " / " + Fixed(ms[1], decimals) + " / " + Fixed(ms[2], decimals);
 }
 
-// The largest excess over an expected finish. Of the intensive pair only the last finish is fixed: the
-// two share the CPU, so that w1 ends its computing anywhere between 10 and 15 ms.
+// The largest excess over an expected finish. Of the intensive pair only the last finish is fixed:
+// the two share the CPU, so that w1 ends its computing anywhere between 10 and 15 ms.
 double WorstExcess(const Case& scenario, const std::array<double, 3>& got) {
   double worst = 0;
   for (size_t i = 0; i < 3; ++i) {
@@ -108,7 +108,8 @@ void Present(const Case& scenario, bool announce, const Row& row, Report* report
     medians[i] = row.finished[i].Median();
     highest[i] = row.finished[i].Quantile(1);
   }
-  const std::string name = std::string(scenario.name) + (announce ? ", announced" : ", plain sleep");
+  const std::string name =
+      std::string(scenario.name) + (announce ? ", announced" : ", plain sleep");
   report->Row({name, Times(scenario.expected_ms, 0), Times(medians, 1), Times(highest, 1),
                row.workers.Spread(0)});
   report->Bar(name + ", finish times expected", WorstExcess(scenario, medians), 1.1);
@@ -117,15 +118,15 @@ void Present(const Case& scenario, bool announce, const Row& row, Report* report
 }
 
 int Main(int argc, char** argv) {
-  Options options("The golden scenario of the kernel's documentation: finish times of three items.", 5);
+  Options options("The golden scenario of the kernel's documentation: finish times of three items.",
+                  5);
   if (const int code = options.Parse(argc, argv); code >= 0) return code;
   const int cpu = AllowedCpus().back();
   Row rows[kCaseCount][2];
   for (int round = 0; round < options.rounds(); ++round) {
     for (size_t c = 0; c < kCaseCount; ++c) {
       for (const bool announce : {true, false}) {
-        const auto result =
-            InChild<Result>([&](Result* r) { Run(kCases[c], announce, cpu, r); });
+        const auto result = InChild<Result>([&](Result* r) { Run(kCases[c], announce, cpu, r); });
         if (!result) return 3;
         Row& row = rows[c][announce ? 0 : 1];
         for (size_t i = 0; i < 3; ++i) row.finished[i].Add(result->finished_ms[i]);

@@ -4,8 +4,8 @@
 //
 // Two shapes, because a thread that slept for long costs the scheduler twice as much to wake as one
 // that went to sleep a moment ago:
-//   warm: two threads alternate. A blocks, B goes on, lets A finish, queues the next item, blocks, ...
-//   cold: a row of threads, each blocks and stays blocked until the whole row was through.
+//   warm: two threads alternate. A blocks, B goes on, lets A finish, queues the next item, blocks,
+//   ... cold: a row of threads, each blocks and stays blocked until the whole row was through.
 
 #include <cmwq/cmwq.h>
 #include <sched.h>
@@ -181,8 +181,8 @@ struct Engine {
   }
 };
 
-// Bare threads of one CPU that hand a baton on: FUTEX_WAKE for the next, FUTEX_WAIT for oneself. Of two
-// threads, warm; in a row of kBatch, cold.
+// Bare threads of one CPU that hand a baton on: FUTEX_WAKE for the next, FUTEX_WAIT for oneself. Of
+// two threads, warm; in a row of kBatch, cold.
 class Relay {
  public:
   Relay(int cpu, size_t threads, uint64_t busy_ns) : threads_(threads), busy_ns_(busy_ns) {
@@ -252,9 +252,9 @@ struct Kind {
 constexpr size_t kWarmRaw = 0, kWarmFutex = 1, kColdRaw = 2, kColdFutex = 3, kColdPipe = 4,
                  kCanaryPipe = 5, kCanarySleep = 6;
 constexpr Kind kKinds[Result::kKinds] = {
-    {"warm: bare futex", kWarmRaw},       {"warm: announced, futex", kWarmRaw},
-    {"cold: bare futex", kColdRaw},       {"cold: announced, futex", kColdRaw},
-    {"cold: announced, pipe", kColdRaw},  {"cold: canary, pipe", kColdRaw},
+    {"warm: bare futex", kWarmRaw},        {"warm: announced, futex", kWarmRaw},
+    {"cold: bare futex", kColdRaw},        {"cold: announced, futex", kColdRaw},
+    {"cold: announced, pipe", kColdRaw},   {"cold: canary, pipe", kColdRaw},
     {"cold: canary, nanosleep", kColdRaw},
 };
 
@@ -284,7 +284,8 @@ void Measure(int cpu, int other, long batches, uint64_t busy_ns, Result* result)
 
 int Main(int argc, char** argv) {
   long batches = 60, busy_us = 20;
-  Options options("From just before a worker blocks to the next item's first instruction, one CPU.", 7);
+  Options options("From just before a worker blocks to the next item's first instruction, one CPU.",
+                  7);
   options.Number("batches", &batches, "batches of 16 items per kind and round");
   options.Number("busy-us", &busy_us, "computing before each block");
   if (const int code = options.Parse(argc, argv); code >= 0) return code;

@@ -72,7 +72,8 @@ void Options::PrintHelp(const char* program) const {
   printf("  --json             print JSON instead of the table\n");
   printf("  --strict           exit code 1 if a bar is missed\n");
   for (const Own& own : own_) {
-    const std::string left = "--" + std::string(own.name) + (own.number != nullptr ? "=N" : "=TEXT");
+    const std::string left =
+        "--" + std::string(own.name) + (own.number != nullptr ? "=N" : "=TEXT");
     printf("  %-18s %s", left.c_str(), own.help);
     if (own.number != nullptr) printf(" (%ld)", *own.number);
     putchar('\n');
@@ -217,8 +218,8 @@ void Report::PrintJson(double others) const {
   }
   printf("],\n \"notes\": %s,\n \"bars\": [", QuotedList(notes_).c_str());
   for (size_t i = 0; i < bars_.size(); ++i) {
-    printf("%s\n  {\"what\": %s, \"value\": %.6g, \"limit\": %.6g, \"pass\": %s}",
-           i > 0 ? "," : "", Quoted(bars_[i].what).c_str(), bars_[i].value, bars_[i].limit,
+    printf("%s\n  {\"what\": %s, \"value\": %.6g, \"limit\": %.6g, \"pass\": %s}", i > 0 ? "," : "",
+           Quoted(bars_[i].what).c_str(), bars_[i].value, bars_[i].limit,
            bars_[i].pass() ? "true" : "false");
   }
   printf("],\n \"other_cpus\": %.3f}\n", others);
@@ -234,8 +235,8 @@ int Report::Finish(const Options& options) {
            sysconf(_SC_NPROCESSORS_ONLN));
   }
   fflush(stdout);
-  const bool missed = std::any_of(bars_.begin(), bars_.end(),
-                                  [](const BarLine& bar) { return !bar.pass(); });
+  const bool missed =
+      std::any_of(bars_.begin(), bars_.end(), [](const BarLine& bar) { return !bar.pass(); });
   return options.strict() && missed ? 1 : 0;
 }
 
@@ -331,7 +332,8 @@ std::string BuildFile(const char* path) {
   char self[4096];
   const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
   std::string folder(self, n > 0 ? static_cast<size_t>(n) : 0);
-  for (int up = 0; up < 2; ++up) folder.resize(folder.rfind('/') == folder.npos ? 0 : folder.rfind('/'));
+  for (int up = 0; up < 2; ++up)
+    folder.resize(folder.rfind('/') == folder.npos ? 0 : folder.rfind('/'));
   return folder + "/" + path;
 }
 

@@ -1,8 +1,9 @@
-// What every benchmark needs: rounds, quantiles, burnt CPU time, pinned threads, children, one table.
+// What every benchmark needs: rounds, quantiles, burnt CPU time, pinned threads, children, one
+// table.
 //
-// A program measures its variants in interleaved rounds, so that a noisy second hits all of them, and
-// prints medians and spread. It names the bars that it is judged by; a missed bar is an exit code only
-// with --strict, for a shared machine misses bars that the code does not.
+// A program measures its variants in interleaved rounds, so that a noisy second hits all of them,
+// and prints medians and spread. It names the bars that it is judged by; a missed bar is an exit
+// code only with --strict, for a shared machine misses bars that the code does not.
 
 #ifndef CMWQ_BENCH_HARNESS_H_
 #define CMWQ_BENCH_HARNESS_H_
@@ -58,7 +59,7 @@ class Options {
  private:
   struct Own {
     const char* name;
-    long* number;       // one of the two is null
+    long* number;  // one of the two is null
     std::string* text;
     const char* help;
   };

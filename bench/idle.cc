@@ -131,11 +131,13 @@ class ServedConnections {
     std::string folder = std::string(tmp != nullptr ? tmp : "/tmp") + "/cmwq-bench-XXXXXX";
     if (mkdtemp(folder.data()) == nullptr) return;
     folder_ = folder;
-    const std::string socket = "--socket=" + Path("socket"), journal = "--journal=" + Path("journal");
+    const std::string socket = "--socket=" + Path("socket"),
+                      journal = "--journal=" + Path("journal");
     fflush(nullptr);
     pid_ = fork();
     if (pid_ != 0) return;
-    execl(cmwq.c_str(), "cmwq", "run", "--", server.c_str(), socket.c_str(), journal.c_str(), nullptr);
+    execl(cmwq.c_str(), "cmwq", "run", "--", server.c_str(), socket.c_str(), journal.c_str(),
+          nullptr);
     _exit(127);
   }
   ~ServedConnections() {
@@ -163,8 +165,7 @@ class ServedConnections {
   bool Ask(int rounds) {
     for (int round = 0; round < rounds; ++round) {
       for (const int fd : fds_) {
-        const std::string line =
-            "PUT " + std::to_string(fd) + " " + std::to_string(round) + " 7\n";
+        const std::string line = "PUT " + std::to_string(fd) + " " + std::to_string(round) + " 7\n";
         if (write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) return false;
       }
       for (const int fd : fds_) {
@@ -237,7 +238,8 @@ int Main(int argc, char** argv) {
       for (const std::string& culprit : outcome.culprits) {
         report.Note(std::string(name) + ", thread " + culprit);
       }
-      report.Bar(std::string(name) + ", context switches", static_cast<double>(outcome.switches), 0);
+      report.Bar(std::string(name) + ", context switches", static_cast<double>(outcome.switches),
+                 0);
     }
   }
   return report.Finish(options);

@@ -17,17 +17,17 @@ namespace {
 
 struct Shape {
   long items = 2000;
-  long burn_us = 50;   // before the sleep and again after it
+  long burn_us = 50;  // before the sleep and again after it
   long sleep_us = 1000;
-  long tuned = 64;     // threads of the hand-tuned pool
+  long tuned = 64;  // threads of the hand-tuned pool
 };
 Shape g_shape;
 
 struct Result {
-  double first_ms;      // in a fresh process
-  double again_ms;      // the same once more, threads and stacks are there
-  long threads;         // made for the first run
-  Switches switches;    // during the first run
+  double first_ms;    // in a fresh process
+  double again_ms;    // the same once more, threads and stacks are there
+  long threads;       // made for the first run
+  Switches switches;  // during the first run
 };
 
 void Execute(bool announce) {
@@ -63,8 +63,9 @@ void RunCmwq(bool announce, Result* result) {
   struct cmwq_workqueue* const queue = cmwq_alloc_workqueue("item_mix", 0, 0);
   std::vector<struct cmwq_work> works(static_cast<size_t>(g_shape.items));
   for (auto& work : works) {
-    cmwq_work_init(&work, announce ? [](struct cmwq_work*) { Execute(true); }
-                                   : [](struct cmwq_work*) { Execute(false); });
+    cmwq_work_init(
+        &work, announce ? [](struct cmwq_work*) { Execute(true); }
+                        : [](struct cmwq_work*) { Execute(false); });
   }
   long created = 0;
   Measure(
@@ -123,8 +124,8 @@ void Collect(const Result& result, double ideal_ms, Variant* variant) {
 }
 
 int Main(int argc, char** argv) {
-  Options options("Items of CPU time, a sleep and CPU time again, against the ideal and other pools.",
-                  7);
+  Options options(
+      "Items of CPU time, a sleep and CPU time again, against the ideal and other pools.", 7);
   options.Number("items", &g_shape.items, "items per run");
   options.Number("burn-us", &g_shape.burn_us, "CPU time before and after the sleep");
   options.Number("sleep-us", &g_shape.sleep_us, "length of the sleep");
@@ -133,15 +134,16 @@ int Main(int argc, char** argv) {
 
   const size_t cpus = AllowedCpus().size();
   // All CPUs compute all the time, and the last item's sleep overlaps with nothing.
-  const double ideal_ms = (static_cast<double>(2 * g_shape.burn_us * g_shape.items) /
-                               static_cast<double>(cpus) +
-                           static_cast<double>(g_shape.sleep_us)) /
-                          1e3;
+  const double ideal_ms =
+      (static_cast<double>(2 * g_shape.burn_us * g_shape.items) / static_cast<double>(cpus) +
+       static_cast<double>(g_shape.sleep_us)) /
+      1e3;
   const auto tuned = static_cast<size_t>(g_shape.tuned);
   std::vector<Variant> variants;
   variants.push_back({"cmwq, announced", [](Result* r) { RunCmwq(true, r); }, 1.15});
   variants.push_back({"cmwq, unannounced", [](Result* r) { RunCmwq(false, r); }, 1.5});
-  variants.push_back({"one pinned thread per CPU", [cpus](Result* r) { RunPool(cpus, true, r); }, 0});
+  variants.push_back(
+      {"one pinned thread per CPU", [cpus](Result* r) { RunPool(cpus, true, r); }, 0});
   variants.push_back({"thread per item", [](Result* r) { RunThreadPerItem(r); }, 0});
   variants.push_back({"pool of " + std::to_string(tuned) + " threads",
                       [tuned](Result* r) { RunPool(tuned, false, r); }, 0});
@@ -151,8 +153,8 @@ int Main(int argc, char** argv) {
                     std::to_string(g_shape.sleep_us) + " us sleep, " +
                     std::to_string(g_shape.burn_us) + " us CPU), " + std::to_string(cpus) +
                     " CPUs, ideal " + Fixed(ideal_ms, 1) + " ms",
-                {"variant", "ms", "spread", "x ideal", "again ms", "threads", "spread", "vol. switches",
-                 "invol. switches"});
+                {"variant", "ms", "spread", "x ideal", "again ms", "threads", "spread",
+                 "vol. switches", "invol. switches"});
   for (int round = 0; round < options.rounds(); ++round) {
     for (Variant& variant : variants) {
       const auto result = InChild<Result>(variant.run);

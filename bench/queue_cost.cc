@@ -137,7 +137,8 @@ double QueueBusy(int here, int there) {
   return ns;
 }
 
-// Producers that queue on one pool, whose items wait for a max_active slot. Wall time per call of one.
+// Producers that queue on one pool, whose items wait for a max_active slot. Wall time per call of
+// one.
 double QueueWaiting(const std::vector<int>& producers, int target) {
   struct cmwq_workqueue* const queue = Queue(0, 1);
   Plug plug;
@@ -252,7 +253,9 @@ std::vector<Price> MakePrices(int here, int there) {
   single("chain: each item queues the next", 60, [] { return Chain(); });
   single("queue_work, its worker busy", 0, [=] { return QueueBusy(here, there); });
   single("queue_work, waits for max_active", 0, [=] { return QueueWaiting({here}, there); });
-  single("  the same by two threads at once", 0, [=] { return QueueWaiting({here, there}, there); });
+  single("  the same by two threads at once", 0, [=] {
+    return QueueWaiting({here, there}, there);
+  });
   single("cancel_work, pending", 0, [=] { return CancelPending(there); });
   single("flush_work, idle item", 0, [] { return FlushIdle(); });
   single("queue_work and flush_work, same CPU", 0, [=] { return FlushRoundTrip(here, here); });
@@ -264,7 +267,8 @@ std::vector<Price> MakePrices(int here, int there) {
       ns[1] = got.modify;
       ns[2] = got.cancel;
     };
-    prices.push_back({"delayed work, " + std::to_string(pending) + " others pending: ", measure,
+    prices.push_back({"delayed work, " + std::to_string(pending) + " others pending: ",
+                      measure,
                       {"arm", "modify", "cancel"}});
   }
   return prices;

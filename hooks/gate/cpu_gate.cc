@@ -446,14 +446,16 @@ bool CpuGate::RepairDrift() {
   const int drift = SumWords(&mark) - running;
   SumWords(&again);
   if (mark != again || conc_.RawRunning() != running) return false;
+  const uint64_t now = base::MonotonicNs();
   if (drift == 0 || drift != last_drift_) {
     last_drift_ = drift;
-    drift_ticks_ = drift != 0 ? 1 : 0;
-    return false;
+    drift_since_ns_ = now;
+    return drift != 0;
   }
-  if (++drift_ticks_ < kDriftTicks) return true;
+  const uint64_t bound = kDriftTicks * static_cast<uint64_t>(base::g_conf.tick_ms) * base::kNsPerMs;
+  if (now - drift_since_ns_ < bound) return true;
   conc_.Repair(drift);
-  last_drift_ = drift_ticks_ = 0;
+  last_drift_ = 0;
   return true;
 }
 

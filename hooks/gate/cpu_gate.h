@@ -117,7 +117,7 @@ class CpuGate final : public pool::Watched {
   static constexpr int kBatch = 64;  // events per harvest
   static constexpr uint64_t kKickData = ~uint64_t{0};
   static constexpr uint32_t kFairShare = 4;
-  static constexpr int kDriftTicks = 3;  // arbitrary: no hook stays preempted in its middle for so long
+  static constexpr int kDriftTicks = 3;  // arbitrary: few hooks stay preempted in the middle so long
 
   struct WakeList {
     static constexpr int kMax = kBatch;
@@ -182,7 +182,7 @@ class CpuGate final : public pool::Watched {
   std::atomic<uint64_t> presumed_{0};                   // AT(Presume, Report): relaxed, a count
   std::atomic<bool> lost_{false};                       // AT(GiveUp, WaitFor)
   int last_drift_ = 0;                                  // S: tick thread
-  int drift_ticks_ = 0;                                 // S: tick thread; looks that saw it in a row
+  uint64_t drift_since_ns_ = 0;                         // S: tick thread; first look that saw it
 };
 
 }  // namespace cmwq::gate

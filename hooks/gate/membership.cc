@@ -80,7 +80,7 @@ Member* CpuGate::Take() {
     if (n > peak_.load(std::memory_order_relaxed)) peak_.store(n, std::memory_order_relaxed);
   }
   m->wait.store(kAway, std::memory_order_relaxed);
-  m->ready = m->in_block = m->pinned = false;
+  m->in_block = m->pinned = false;  // `ready` is false: a late event may be looking at it
   m->placed.store(false, std::memory_order_relaxed);
   m->frame = nullptr;
   // Not started over from zero in a slot used before: a detector may hold an old value of the word.

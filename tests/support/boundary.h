@@ -15,12 +15,19 @@
 #include <thread>
 #include <vector>
 
+#include "hooks/detect/task_state.h"
 #include "hooks/gate/cpu_gate.h"
 #include "hooks/gate/member.h"
 #include "runtime/base/conf.h"
 #include "tests/support/gate.h"
 
 namespace cmwq::test {
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
 
 // A client's end and a server's end.
 class Socket {
@@ -59,8 +66,10 @@ class Socket {
 class Boundary {
  public:
   explicit Boundary(bool with_canary = false) : saved_(base::g_conf) {
-    base::g_conf.gate_wait_ms = 1'000'000;  // nobody is overdue unless the test says so
-    gate_ = new gate::CpuGate;              // never freed: a detector keeps looking at it
+    // Nobody is overdue and nothing repaired unless the test says so.
+    base::g_conf.gate_wait_ms = base::g_conf.tick_ms = 1'000'000;
+    static auto& kept = *new std::vector<gate::CpuGate*>;  // a detector goes on looking
+    kept.push_back(gate_ = new gate::CpuGate);
     int err = 0;
     EXPECT_TRUE(gate_->Init(0, platform::CurrentCpu(), &err)) << err;
     if (with_canary) gate_->StartWatch();
@@ -122,8 +131,13 @@ class Worker {
     const int32_t wait = member()->wait.load(std::memory_order_acquire);
     return wait == gate::kWaiting || wait == gate::kPoked;
   }
+  // It sleeps at the boundary.
   void AwaitWaiting() {
-    Eventually([this] { return Waiting(); });
+    detect::TaskStateReader reader;
+    Eventually([&] {
+      return Waiting() && reader.Read(member()->tid) == detect::TaskState::kAsleep && Waiting();
+    });
+    reader.CloseAll();
   }
   void Join() { thread_.join(); }
   bool done() const { return done_.opened(); }

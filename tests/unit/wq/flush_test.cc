@@ -19,6 +19,13 @@ class FlushTest : public ::testing::Test {
     e.Destroy(wq);
     if (e.Pool().Stats().nr_workers > 0) Engine::WaitIdle(e.Pool());
   }
+  int InFlight() {
+    wq::Pwq* const pwq = wq->PwqFor(0);
+    sync::MutexLock hold(pwq->pool->lock);
+    int n = 0;
+    for (int colour : pwq->nr_in_flight) n += colour;
+    return n;
+  }
   Engine& e = Engine::Make(2);
   wq::Workqueue* wq = e.Alloc();
 };
@@ -50,7 +57,7 @@ TEST_F(FlushTest, PendingAndRunningItems) {
     EXPECT_EQ(pending.Runs(), 1);
   });
   std::thread three([&] { EXPECT_TRUE(e.Flush(pending)); });
-  Eventually([&] { return PoolTestPeer::Pending(e.Pool()) == 3; });  // the item and two barriers
+  Eventually([&] { return InFlight() == 5; });  // two items and three barriers
   end.Open();
   one.join();
   two.join();
