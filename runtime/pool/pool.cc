@@ -71,8 +71,10 @@ Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   base::ListInsertBefore(where, node);
   WorkOf(node)->on_worker_ = nullptr;
   if (conc_.SetPending(++nr_pending_)) return NeedWake();
-  // Somebody runs. Should it block without a word, only a detector can know.
-  ArmDetector();
+  // Somebody runs. Should it block without a word, only a detector can know. A worker between two
+  // items arms it before it runs the next: waking it for each item that max_active lets in would cost
+  // more switches than the items do.
+  if (!at_boundary_) ArmDetector();
   return nullptr;
 }
 

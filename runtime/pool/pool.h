@@ -172,6 +172,7 @@ class WorkerPool final : public Watched {
   int nr_idle_ CMWQ_GUARDED_BY(lock) = 0;
   bool managing_ CMWQ_GUARDED_BY(lock) = false;   // somebody has the manager role
   Worker* manager_ CMWQ_GUARDED_BY(lock) = nullptr;  // null while the event thread has it
+  bool at_boundary_ CMWQ_GUARDED_BY(lock) = false;  // whoever holds the lock is between two items
   Worker* busy_[kBusyHashSize] CMWQ_GUARDED_BY(lock) = {};
   std::atomic<Worker*> first_idle_{nullptr};       // AT(PublishFirstIdle, Nudge): hint for detectors
   // The event thread has the manager role; written under the lock.

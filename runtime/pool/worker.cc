@@ -113,8 +113,6 @@ void WorkerPool::WorkUntilDone(Worker* w) {
 
     conc_.Running(*w->word);
     conc_.ClearFlags(*w->word, WorkerFlag::kPrep | WorkerFlag::kRebound);
-    // What was queued while nobody ran armed nothing: it woke this worker instead.
-    if (nr_pending_ > 1) ArmDetector();
     do {
       base::ListNode* const node = worklist_.front();
       if (node == nullptr) break;
@@ -168,6 +166,8 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   if (NeedMoreWorker(Counts())) wake = NeedWake();
   pwq->pool->lock.AssertHeld();  // this pool's: an item is only ever on a list of its pwq's pool
   const uint32_t cookie = pwq->Started(work);
+  // Should the function block without a word, only a detector can know that others wait.
+  if (nr_pending_ > 0) ArmDetector();
   lock.Unlock();
   Wake(wake);
 
@@ -194,7 +194,10 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);
   pwq->pool->lock.AssertHeld();
+  // What this lets onto the worklist the worker itself takes next, or finds when it goes idle.
+  at_boundary_ = !w->is_rescuer;
   pwq->Finished(cookie);
+  at_boundary_ = false;
 }
 
 void WorkerPool::EnterIdle(Worker* w) {

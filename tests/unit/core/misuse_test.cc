@@ -4,13 +4,25 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
-#include <thread>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "tests/support/gate.h"
 #include "tests/support/log_capture.h"
 
 namespace cmwq::test {
 namespace {
+
+// A misuse is told once per function and process: at most `functions` lines, all different.
+void ExpectOneLinePerFunction(const std::vector<std::string>& lines, size_t functions) {
+  EXPECT_LE(lines.size(), functions);
+  std::set<std::string> names;
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.rfind("cmwq: cmwq_", 0), 0u) << line;
+    EXPECT_TRUE(names.insert(line.substr(0, line.find(':', 6))).second) << line;
+  }
+}
 
 TEST(Misuse, BadArgumentsOfAlloc) {
   errno = 0;
@@ -34,7 +46,7 @@ TEST(Misuse, NullQueues) {
   EXPECT_FALSE(cmwq_mod_delayed_work(nullptr, &item.d, 1));
   cmwq_flush_workqueue(nullptr);
   cmwq_drain_workqueue(nullptr);
-  EXPECT_EQ(log.Take().size(), 6u);
+  ExpectOneLinePerFunction(log.Take(), 6);
   cmwq_destroy_workqueue(nullptr);
   EXPECT_EQ(cmwq_workqueue_set_max_active(nullptr, 1), -1);
   EXPECT_EQ(errno, EINVAL);
@@ -65,7 +77,7 @@ TEST(Misuse, NullAndUninitialisedItems) {
   EXPECT_EQ(cmwq_work_busy(nullptr), 0u);
   cmwq_work_init(nullptr, nullptr);
   cmwq_delayed_work_init(nullptr, nullptr);
-  EXPECT_EQ(log.Take().size(), 26u);
+  ExpectOneLinePerFunction(log.Take(), 15);
   cmwq_destroy_workqueue(wq);
 }
 
@@ -96,7 +108,7 @@ TEST(Misuse, DestroyFromAnOwnItem) {
   Item item([&] { cmwq_destroy_workqueue(wq); });
   EXPECT_TRUE(cmwq_queue_work(wq, item.work()));
   cmwq_flush_work(item.work());
-  EXPECT_EQ(log.Take().size(), 1u);
+  ExpectOneLinePerFunction(log.Take(), 1);
   Item after;
   EXPECT_TRUE(cmwq_queue_work(wq, after.work()));
   cmwq_destroy_workqueue(wq);
