@@ -167,6 +167,7 @@ bool Canary::Watch(pool::Watched* watched) {
     pool::Watched* expected = nullptr;
     // Release pairs with the loads in Run.
     if (slot.compare_exchange_strong(expected, watched, std::memory_order_acq_rel)) return true;
+    if (expected == watched) return true;  // its thread could not be made the first time
   }
   return false;
 }

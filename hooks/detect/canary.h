@@ -41,7 +41,7 @@ class Canary final : public pool::BlockingSource {
   static constexpr int kMaxSuspects = 64;
   static constexpr uint64_t kLingerNs = 10'000;  // about the time between two short items; arbitrary
   static constexpr int kMaxInVain = 4;           // looks that woke somebody without effect, then yield
-  static constexpr int kMaxNudges = 100;         // in a row with nobody running, then nap; arbitrary
+  static constexpr int kMaxNudges = 100;         // in a row, nobody running, then nap; arbitrary
 
   void WakeUp() override;
   bool Wanted() const;

@@ -416,7 +416,8 @@ bool CpuGate::Presume(const pool::Suspect& suspect) {
 
 // Has one waiting member look again: it lets somebody in, or leads.
 void CpuGate::Nudge() {
-  Member* const top = top_hint_.load(std::memory_order_acquire);  // pairs with Publish, LeaveRunning
+  // Acquire pairs with the stores in Publish and LeaveRunning.
+  Member* const top = top_hint_.load(std::memory_order_acquire);
   if (top != nullptr && Poke(top)) return;
   const int used = used_.load(std::memory_order_acquire);
   for (int i = 0; i < used; ++i) {

@@ -117,7 +117,7 @@ class CpuGate final : public pool::Watched {
   static constexpr int kBatch = 64;  // events per harvest
   static constexpr uint64_t kKickData = ~uint64_t{0};
   static constexpr uint32_t kFairShare = 4;
-  static constexpr int kDriftTicks = 3;  // arbitrary: few hooks stay preempted in the middle so long
+  static constexpr int kDriftTicks = 3;  // arbitrary: few hooks stay preempted midway so long
 
   struct WakeList {
     static constexpr int kMax = kBatch;

@@ -31,7 +31,7 @@ constinit FdTable g_fds;
 namespace {
 
 constinit HostOps g_host = {};                         // I: after SetHost
-constinit Gates g_storage = {};                        // I: after MakeGates; again in a child of fork
+constinit Gates g_storage = {};                        // I: after MakeGates; a child starts over
 constinit std::atomic<Gates*> g_gates{nullptr};        // AT(MakeGates, CurrentGates): null or storage
 constinit std::atomic<int32_t> g_making{0};            // AT(MakeGates, MakeGates): 1 while one makes them
 constinit std::atomic<bool> g_refused{false};          // AT(MakeGates, IsBoundary): relaxed
@@ -130,7 +130,9 @@ CpuGate* Emptiest(Gates* gates, const platform::CpuSet& allowed) {
 // libc's: nonzero while the process has had one thread only. Unknown to releases before 2.32.
 extern "C" char __libc_single_threaded __attribute__((weak));
 
-bool IsSingleThreaded() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
+bool IsSingleThreaded() {
+  return &__libc_single_threaded != nullptr && __libc_single_threaded != 0;
+}
 
 void Pin(Member* m, const platform::CpuSet& own_mask) {
   if (base::g_conf.gate_pin == 0) return;

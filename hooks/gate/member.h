@@ -39,7 +39,7 @@ struct Member {
   bool in_block;                       // S: EnterSlow did something that LeaveSlow must undo
   bool pinned;                         // S: bound to the gate's CPU by us
   std::atomic<bool> placed;            // AT(NoteOwnPlacement, WaitInput): relaxed, it has to leave
-  const void* frame;                   // S: of its sleep in the present wait; null: no wait, or no sleep
+  const void* frame;                   // S: of its sleep in the present wait; null: none
   platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
   // Statistics, single writer, relaxed.
   std::atomic<uint64_t> blocks[static_cast<int>(Hook::kCount)];  // AT(EnterSlow, Report): relaxed

@@ -131,6 +131,8 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   if (attempt) {
     pool->events_->mu.Unlock();
     const bool created = pool->CreateWorker(true);
+    // What kept the first worker from being made kept the detector as well.
+    if (created) pool->FindDetector();
     pool->events_->mu.Lock();
     if (created) return;
   }

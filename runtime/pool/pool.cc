@@ -50,20 +50,26 @@ bool WorkerPool::GoLiveSlow() {
     return served();
   }
   if (g_before_live != nullptr) g_before_live();
-  if (bound()) {
-    // Pairs with the load in ArmDetector.
-    detector_.store(AttachDetector(attrs_.cpu, this), std::memory_order_release);
-  }
   lock.Lock();
   HoldRole(true, nullptr);
   lock.Unlock();
   if (!CreateWorker(true)) ArmManageTimer();  // the role stays with the event thread
+  FindDetector();  // after the worker: if the system grants one thread more, it must be that one
   live_.store(true, std::memory_order_release);  // pairs with the load above
   return served();
 }
 
+// Context: GoLive, then the event thread; may be asked twice. May create a thread. Locks: none held.
+void WorkerPool::FindDetector() {
+  if (!bound() || detector_.load(std::memory_order_relaxed) != nullptr) return;
+  BlockingSource* const detector = AttachDetector(attrs_.cpu, this);
+  detector_.store(detector, std::memory_order_release);  // pairs with the load in ArmDetector
+  sync::MutexLock hold(lock);
+  if (nr_pending_ > 0) ArmDetector();  // for what began without it
+}
+
 void WorkerPool::ArmDetector() {
-  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: GoLiveSlow
+  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
   if (detector != nullptr) detector->Arm();
 }
 

@@ -118,6 +118,7 @@ class WorkerPool final : public Watched {
   }
 
   bool GoLiveSlow() CMWQ_EXCLUDES(lock);
+  void FindDetector() CMWQ_EXCLUDES(lock);
   void ArmDetector() CMWQ_REQUIRES(lock);
 
   // worker.cc
@@ -158,7 +159,7 @@ class WorkerPool final : public Watched {
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
-  std::atomic<BlockingSource*> detector_{nullptr}; // AT(GoLiveSlow, Insert): set once
+  std::atomic<BlockingSource*> detector_{nullptr}; // AT(FindDetector, ArmDetector): set once
   std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLiveSlow)
   std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker
   std::atomic<bool> going_live_{false};            // AT(GoLiveSlow, GoLiveSlow): one thread does it

@@ -77,7 +77,8 @@ class Server:
         end = time.monotonic() + limit_s
         while not is_ready():
             if self.process.poll() is not None:
-                raise AssertionError(f'ended with {self.process.returncode}:\n{self.text()[-1500:]}')
+                code = self.process.returncode
+                raise AssertionError(f'ended with {code}:\n{self.text()[-1500:]}')
             if time.monotonic() > end:
                 self.process.kill()
                 raise AssertionError(f'not ready after {limit_s} s:\n{self.text()[-1500:]}')

@@ -206,7 +206,7 @@ void Server::Run() {
   EXPECT_FALSE(gate_->Tick());
   EXPECT_FALSE(gate_->WantsWatch());
   const gate::GateStats stats = gate_->Stats();
-  printf("%llu requests, %llu held, longest %llu us, %llu over the limit, %llu found by the canary\n",
+  printf("%llu requests, %llu held, longest %llu us, %llu over the limit, canary %llu\n",
          static_cast<unsigned long long>(requests_), static_cast<unsigned long long>(stats.held),
          static_cast<unsigned long long>(stats.held_max_ns / 1000),
          static_cast<unsigned long long>(stats.over_limit),

@@ -40,10 +40,18 @@ class Gate {
   std::atomic<int32_t> open_{0};
 };
 
-// Spins politely; the test's own time limit is what ends a wait for ever.
+// Returns once `holds` does; the test's own time limit is what ends a wait for ever. Naps between looks:
+// a spinning test would keep the CPU from the idle-priority thread that it may be waiting for.
 template <class Condition>
 void Eventually(Condition holds) {
-  while (!holds()) base::SchedYield();
+  std::atomic<int32_t> never{0};
+  for (int look = 0; !holds(); ++look) {
+    if (look < 20) {
+      base::SchedYield();
+    } else {
+      sync::RealSync::FutexWait(&never, 0, base::MonotonicNs() + base::kNsPerMs / 5);
+    }
+  }
 }
 
 struct Item {

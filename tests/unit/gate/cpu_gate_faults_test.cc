@@ -241,7 +241,8 @@ TEST(CpuGateFaults, CancellationOfLeaderAndParked) {
                                *a->member = m;
                                Socket socket;
                                std::atomic<uint32_t> home{0};
-                               (*a->boundary)->WaitFor(m, socket.fd(), POLLIN, base::kNever, &home, 1);
+                               (*a->boundary)
+                                   ->WaitFor(m, socket.fd(), POLLIN, base::kNever, &home, 1);
                                return nullptr;
                              },
                              &args[i]),

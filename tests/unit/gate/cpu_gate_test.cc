@@ -159,7 +159,10 @@ class Ordered {
 };
 
 TEST(CpuGate, LatestFirst) {
+  const base::Conf saved = base::g_conf;
+  base::g_conf.gate_fair_ms = 1'000'000;
   Ordered ordered(5);
+  base::g_conf = saved;
   EXPECT_EQ(ordered.trace.Text(), "5 4 3 2 1");
 }
 

@@ -133,11 +133,11 @@ TEST(CanaryThread, PresumesASleeperOnly) {
 // Not one question while nothing is wanted; and every later wish is noticed.
 TEST(CanaryThread, SleepsAndWakes) {
   Watch& w = Watch::Get();
-  for (int round = 0; round < 2000; ++round) {
+  for (int round = 0; round < 200; ++round) {
     const int before = w.watched.nudged;
     w.Want();
     Eventually([&] { return w.watched.nudged > before; });
-    if (round % 100 != 0) continue;
+    if (round % 20 != 0) continue;
     int asked = -1;
     // Dormant when two looks in a row, many yields apart, find no further question.
     Eventually([&] {
