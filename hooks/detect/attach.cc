@@ -51,6 +51,22 @@ Site* SiteFor(int cpu) {
   return expected;
 }
 
+// A running canary of some CPU that takes `watched` on as well. What it asks /proc holds for workers of
+// any CPU; it only comes to ask while its own CPU is idle.
+Canary* AnyCanary(pool::Watched* watched) {
+  for (auto& slot : g_sites) {
+    Site* const site = slot.load(std::memory_order_acquire);  // pairs with the exchange in SiteFor
+    if (site == nullptr) continue;
+    bool running;
+    {
+      sync::MutexLock hold(g_mu);
+      running = site->running;
+    }
+    if (running && site->canary.Watch(watched)) return &site->canary;
+  }
+  return nullptr;
+}
+
 void* CanaryMain(void* arg) {
   Site* const site = static_cast<Site*>(arg);
   site->canary.Run(site->cpu);
@@ -90,6 +106,11 @@ BlockingSource* AttachDetector(int cpu, Watched* watched) {
   {
     sync::MutexLock hold(g_mu);
     site->running = false;
+  }
+  if (Canary* const other = AnyCanary(watched)) {
+    CMWQ_WARN_ONCE("cannot create the canary of CPU %d (errno %d): another CPU's looks after it, when "
+                   "it has time", cpu, err);
+    return other;
   }
   CMWQ_WARN_ONCE("cannot create the canary of CPU %d (errno %d): only announced blocks are seen there",
                  cpu, err);

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <functional>
 #include <vector>
 
 #include "runtime/base/conf.h"
@@ -57,7 +58,9 @@ class FakeEnv final : public platform::Env {
     for (int left = fail_next.load(); left > 0;) {
       if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return EAGAIN;
     }
-    return pthread_create(thread, nullptr, fn, arg);
+    const int err = pthread_create(thread, nullptr, fn, arg);
+    if (err == 0 && after_create != nullptr) after_create(arg);
+    return err;
   }
   void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
   platform::CpuSet AllowedCpus() override { return allowed; }
@@ -68,6 +71,7 @@ class FakeEnv final : public platform::Env {
   }
 
   std::atomic<uint64_t> now{base::kNsPerSec};
+  std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
   std::atomic<int> cpu{0};

@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "tests/support/fake_env.h"
+#include "tests/support/test_points.h"
 
 namespace cmwq::test {
 namespace {
@@ -304,8 +303,26 @@ TEST_F(PoolTest, AnUnboundWorkerLetsOthersStart) {
   e.Destroy(wq);
 }
 
-// A wake-up meant for the thread that had a worker's object before it: the new one is not confused.
+// A wake-up meant for the thread that had a worker's object before it comes while the new one is not on
+// the idle list yet.
 TEST_F(PoolTest, AStaleWakeUpIsHarmless) {
+  if (!kHaveTestPoints) GTEST_SKIP() << "needs CMWQ_TEST_POINTS";
+  wq::Workqueue* const wq = e.Alloc();
+  Gate woken;
+  AtTestPoint point("worker.woken", [&] { woken.Open(); });
+  e.env.after_create = [&](void* worker) {
+    pool::WorkerPool::Wake(static_cast<pool::Worker*>(worker));
+    woken.Wait();
+    for (int i = 0; i < 100; ++i) base::SchedYield();  // let it look at the pool
+  };
+  Item item;
+  ASSERT_TRUE(Engine::Queue(wq, item));
+  Eventually([&] { return item.Runs() == 1; });
+  Engine::WaitIdle(e.Pool());
+  e.Destroy(wq);
+}
+
+TEST_F(PoolTest, NudgesAtRandomAreHarmless) {
   wq::Workqueue* const wq = e.Alloc();
   for (int i = 0; i < 200; ++i) {
     Item item;

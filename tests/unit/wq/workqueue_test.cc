@@ -210,7 +210,9 @@ TEST_F(WorkqueueTest, NoRescuerNoQueue) {
   EXPECT_EQ(wq::CreateWorkqueue("q", CMWQ_MEM_RECLAIM, 0, false, &e.table, &e.env, &err), nullptr);
   EXPECT_EQ(err, EAGAIN);
   EXPECT_EQ(log.Take().size(), 1u);
-  EXPECT_NE(e.Alloc(CMWQ_MEM_RECLAIM), nullptr);
+  wq::Workqueue* const second = e.Alloc(CMWQ_MEM_RECLAIM);
+  ASSERT_NE(second, nullptr);
+  e.Destroy(second);
 }
 
 }  // namespace
