@@ -19,7 +19,6 @@
 #include <memory>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "runtime/base/sys.h"
@@ -67,7 +66,6 @@ bool BecomeOrdinary(int spare) {
 }
 
 // Plain items, announced and silent blocks, delayed work, a reclaim queue; each done exactly once.
-// rescue: also block so many that only a rescuer can go on.
 void Exercise() {
   struct cmwq_workqueue* const wq = cmwq_alloc_workqueue("plain", 0, 0);
   struct cmwq_workqueue* const reclaim = cmwq_alloc_workqueue("reclaim", CMWQ_MEM_RECLAIM, 0);
