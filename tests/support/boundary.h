@@ -20,14 +20,9 @@
 #include "hooks/gate/member.h"
 #include "runtime/base/conf.h"
 #include "tests/support/gate.h"
+#include "tests/support/sanitizer.h"
 
 namespace cmwq::test {
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
 
 // A client's end and a server's end.
 class Socket {
