@@ -24,7 +24,7 @@ struct Conf {
   int64_t gate_limit = 1;              // requests that may run per CPU
   int64_t gate_pin = 1;                // pin adopted threads to their pool's CPU
   int64_t gate_wait_ms = 10;           // longest time a request is held
-  int64_t gate_fair_ms = 20;           // ready requests older than this, plus gate_fair_us per thread
+  int64_t gate_fair_ms = 2;            // ready requests older than this, plus gate_fair_us per thread
   int64_t gate_fair_us = 500;          // of the pool, get a share of the turns (latest first otherwise)
   int64_t tick_ms = 10;                // manager's tick while something waits
   int64_t log = 4;                     // syslog level; 4 = warnings
