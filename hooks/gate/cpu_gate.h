@@ -40,9 +40,7 @@ struct GateStats {
   uint64_t held_ns;      // sum over those
   uint64_t held_max_ns;
   uint64_t over_limit;   // let in above the limit because they waited too long
-  uint64_t harvests;     // epoll_wait calls
-  uint64_t leads;        // of those, waited
-  uint64_t pokes;
+  uint64_t leads;        // times that a member slept for all
 };
 
 class CpuGate final : public pool::Watched {
