@@ -54,7 +54,7 @@ void Measure(const std::function<void()>& run, Result* result) {
 long WorkersCreated() {
   const wq::PoolTable* const table = core::Runtime::Get().pools();
   uint64_t sum = 0;
-  for (int i = 0; i < table->nr_pools; ++i) sum += table->by_id[i]->Stats().created;
+  table->ForEachPool([&sum](pool::WorkerPool& pool) { sum += pool.Stats().created; });
   return static_cast<long>(sum);
 }
 

@@ -11,9 +11,16 @@ namespace cmwq::base {
 
 constinit Conf g_conf;
 
+namespace {
+constexpr const char* kScopeNames[] = {"cpu", "smt", "cache_shard", "cache", "numa", "system"};
+}  // namespace
+
 const ConfKey kConfKeys[] = {
+    {"cache_shard_size", &Conf::cache_shard_size, 1, 4096, "cores per shard of a cache"},
     {"canary", &Conf::canary, 0, 1, "watch for blocks that nobody announced (0: tick only)"},
     {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
+    {"default_affinity_scope", &Conf::default_affinity_scope, 1, 6,
+     "CPUs of an unbound queue that share workers", kScopeNames},
     {"gate_fair_ms", &Conf::gate_fair_ms, 0, 60'000, "age from which ready requests get turns"},
     {"gate_fair_us", &Conf::gate_fair_us, 0, 1'000'000, "added to that age per thread of the pool"},
     {"gate_limit", &Conf::gate_limit, 1, 1024, "requests that may run per CPU"},
@@ -80,6 +87,16 @@ void ReportUnknown(const char* key) {
   }
 }
 
+// One of the words that stand for the values of `key`.
+bool ParseName(const ConfKey& key, const char* value, Conf* conf) {
+  for (int64_t i = 0; i <= key.max - key.min; ++i) {
+    if (strcmp(value, key.names[i]) != 0) continue;
+    conf->*key.field = key.min + i;
+    return true;
+  }
+  return false;
+}
+
 void ParsePair(char* pair, Conf* conf) {
   char* eq = strchr(pair, '=');
   if (eq == nullptr) {
@@ -95,6 +112,12 @@ void ParsePair(char* pair, Conf* conf) {
     const ConfKey& k = kConfKeys[i];
     if (strcmp(k.name, pair) != 0) continue;
     int64_t number;
+    if (k.names != nullptr) {
+      if (ParseName(k, value, conf)) return;
+      RawLog(LogLevel::kWarn, "CMWQ_CONF: %s=%s ignored; one of %s ... %s is needed", pair, value,
+             k.names[0], k.names[k.max - k.min]);
+      return;
+    }
     if (!ParseNumber(value, &number) || number < k.min || number > k.max) {
       RawLog(LogLevel::kWarn, "CMWQ_CONF: %s=%s ignored; a whole number from %ld to %ld is needed",
              pair, value, static_cast<long>(k.min), static_cast<long>(k.max));

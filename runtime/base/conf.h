@@ -18,6 +18,8 @@ struct Conf {
   int64_t create_cooldown_ms = 1000;   // kernel CREATE_COOLDOWN
   int64_t max_workers = 1024;          // per pool; beyond it items wait, as when creation fails
   int64_t worker_stack_kb = 0;         // 0: the process's default
+  int64_t default_affinity_scope = 3;  // of unbound queues: platform::Scope, cache_shard
+  int64_t cache_shard_size = 8;        // cores per shard of a cache; kernel wq_cache_shard_size
   int64_t canary = 1;                  // SCHED_IDLE canary; 0: the tick alone
   int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
   // Preload.
@@ -36,6 +38,7 @@ struct ConfKey {
   int64_t min;
   int64_t max;
   const char* help;
+  const char* const* names = nullptr;  // words for the values from min on, if it has any
 };
 extern const ConfKey kConfKeys[];
 extern const int kConfKeyCount;

@@ -216,7 +216,7 @@ unsigned cmwq_work_busy(const struct cmwq_work* work) {
   const uint64_t word = WordOf(work).load(std::memory_order_acquire);
   unsigned busy = (word & Word::kPending) != 0 ? CMWQ_WORK_PENDING : 0;
   if (Word::Pool(word) != Word::kNoPool) {
-    cmwq::pool::WorkerPool* const pool = Runtime::Get().pools()->by_id[Word::Pool(word)];
+    cmwq::pool::WorkerPool* const pool = Runtime::Get().pools()->ById(Word::Pool(word));
     cmwq::sync::MutexLock hold(pool->lock);
     if (pool->FindExecuting(work, work->fn_) != nullptr) busy |= CMWQ_WORK_RUNNING;
   }

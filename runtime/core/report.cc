@@ -56,7 +56,7 @@ void Runtime::Report(int fd) {
       "  pool           created   peak  alive    executed  announced    canary failures  maydays\n",
       base::Pid());
   WriteLine(fd, line, n);
-  for (int i = 0; i < table_.nr_pools; ++i) ReportPool(fd, table_.by_id[i]);
+  table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });
 }
 
 }  // namespace cmwq::core

@@ -58,7 +58,7 @@ int Runtime::StartLocked() {
     base::ParseConf(secure_getenv("CMWQ_CONF"), &base::g_conf);
     events_ = new (std::nothrow) platform::EventThread(env_);
     if (events_ == nullptr) return ENOMEM;
-    MakePools();
+    table_.Start(env_, events_, &base::g_conf, "/sys", kHighPriNice);
     pool::g_before_live = [] { Get().Revive(); };
     g_preload_worker =
         reinterpret_cast<PreloadWorkerFn>(dlsym(RTLD_DEFAULT, "cmwq_preload_library_worker"));
@@ -80,32 +80,8 @@ int Runtime::StartLocked() {
   return 0;
 }
 
-pool::WorkerPool* Runtime::MakePool(int cpu, int nice) {
-  const auto id = static_cast<uint16_t>(table_.nr_pools);
-  auto* const pool = new pool::WorkerPool({cpu, nice, id}, env_, events_, &base::g_conf);
-  table_.by_id[id] = pool;
-  ++table_.nr_pools;
-  return pool;
-}
-
-// All pools exist from the start, without threads: those come with a pool's first item.
-void Runtime::MakePools() {
-  table_.cpus = env_->AllowedCpus();
-  for (int cpu = table_.cpus.Next(0); cpu >= 0; cpu = table_.cpus.Next(cpu + 1)) {
-    table_.per_cpu[0][cpu] = MakePool(cpu, 0);
-    table_.per_cpu[1][cpu] = MakePool(cpu, kHighPriNice);
-    table_.nr_cpu_ids = cpu + 1;
-  }
-  table_.unbound[0] = MakePool(-1, 0);
-  table_.unbound[1] = MakePool(-1, kHighPriNice);
-}
-
 int Runtime::PickCpu(int cpu) {
-  if (cpu == CMWQ_CPU_ANY) cpu = env_->Cpu();
-  if (table_.cpus.Has(cpu)) return cpu;
-  // The caller runs on a CPU that was not ours at the start: the next one that was.
-  const int next = table_.cpus.Next(cpu);
-  return next >= 0 ? next : table_.cpus.Next(0);
+  return table_.UsableCpu(cpu == CMWQ_CPU_ANY ? env_->Cpu() : cpu);
 }
 
 void Runtime::AddQueue(wq::Workqueue* queue) {
@@ -139,22 +115,24 @@ void Runtime::Revive() {
 // are taken in the order of the tables; nobody else ever holds two of them.
 void Runtime::BeforeFork() {
   Runtime& r = Get();
+  r.table_.mu.Lock();
   r.mu_.Lock();
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.LockSameRank();
   }
   r.events_->mu.Lock();
-  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->lock.LockSameRank();
+  r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.LockSameRank(); });
 }
 
 void Runtime::AfterForkInParent() {
   Runtime& r = Get();
-  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->lock.Unlock();
+  r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.Unlock(); });
   r.events_->mu.Unlock();
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.Unlock();
   }
   r.mu_.Unlock();
+  r.table_.mu.Unlock();
 }
 
 // Single-threaded, in a process that may never use the engine again: nothing is created here.
@@ -164,13 +142,14 @@ void Runtime::AfterForkInChild() {
   sync::t_locks_held = 0;
   r.events_->ResetAfterFork(&DropTimer);  // first: it unlinks the pools' timers
   ResetIoAfterFork();
-  for (int i = 0; i < r.table_.nr_pools; ++i) r.table_.by_id[i]->ResetAfterFork(&DropWork);
+  r.table_.ForEachPool([](pool::WorkerPool& pool) { pool.ResetAfterFork(&DropWork); });
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     wq::ResetAfterFork(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)),
                        &DropWork);
   }
   pool::ForgetDetectors();
   r.mu_.ResetAfterFork();
+  r.table_.mu.ResetAfterFork();
   r.revive_ = true;
 }
 

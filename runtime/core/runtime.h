@@ -45,8 +45,6 @@ class Runtime {
 
  private:
   int StartLocked() CMWQ_REQUIRES(mu_);
-  void MakePools() CMWQ_REQUIRES(mu_);
-  pool::WorkerPool* MakePool(int cpu, int nice) CMWQ_REQUIRES(mu_);
   void Revive() CMWQ_EXCLUDES(mu_);
   static void BeforeFork() CMWQ_NO_TSA;
   static void AfterForkInParent() CMWQ_NO_TSA;

@@ -3,6 +3,7 @@
 #ifndef CMWQ_RUNTIME_PLATFORM_CPU_SET_H_
 #define CMWQ_RUNTIME_PLATFORM_CPU_SET_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/base/sys.h"
@@ -33,6 +34,34 @@ class CpuSet {
     }
     return -1;
   }
+
+  bool Empty() const {
+    for (uint64_t w : words_) {
+      if (w != 0) return false;
+    }
+    return true;
+  }
+  bool operator==(const CpuSet& other) const {
+    for (int i = 0; i < kMaxCpus / 64; ++i) {
+      if (words_[i] != other.words_[i]) return false;
+    }
+    return true;
+  }
+  CpuSet operator&(const CpuSet& other) const {
+    CpuSet both;
+    for (int i = 0; i < kMaxCpus / 64; ++i) both.words_[i] = words_[i] & other.words_[i];
+    return both;
+  }
+  bool SubsetOf(const CpuSet& other) const { return (*this & other) == *this; }
+
+  // The kernel's list format: "0-3,8" (cpuset(7)); blanks and a final newline are allowed, an empty
+  // list is the empty set. False, and *this unspecified, for anything else or a CPU beyond kMaxCpus.
+  bool Parse(const char* list);
+  // Writes the list and a NUL. Returns the bytes written without the NUL; what does not fit is cut at
+  // a comma.
+  size_t Format(char* out, size_t size) const;
+  // From a mask as sched_setaffinity(2) takes it. False: a CPU beyond kMaxCpus.
+  bool FromMask(const void* mask, size_t bytes);
 
   // The mask of thread `tid` (0: the caller). 0 or -errno.
   int LoadAffinity(int tid) {

@@ -76,6 +76,7 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     sync::MutexLock hold(lock);
     ++stats_.created;
     ++nr_workers_;
+    ++nr_threads_;
     if (static_cast<uint64_t>(nr_workers_) > stats_.peak_workers) stats_.peak_workers = nr_workers_;
     EnterIdle(w);
     if (give_up_role) HoldRole(false, nullptr);

@@ -29,9 +29,7 @@ constinit Callback g_before_live = nullptr;
 
 WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
                        const base::Conf* conf)
-    : attrs_(attrs),
-      place_(attrs.cpu >= 0 ? platform::CpuSet::Of(attrs.cpu) : env->AllowedCpus()),
-      base_nice_(platform::SelfNice()),
+    : base_nice_(platform::SelfNice()),
       env_(env),
       events_(events),
       conf_(conf),
@@ -39,7 +37,48 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       slots_(static_cast<std::atomic<Worker*>*>(
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
-      cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {}
+      cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
+  sync::MutexLock hold(lock);
+  SetAttrs(attrs);
+}
+
+void WorkerPool::SetAttrs(const Attrs& attrs) {
+  attrs_ = attrs;
+  if (attrs.cpu >= 0) {
+    place_ = platform::CpuSet::Of(attrs.cpu);
+    return;
+  }
+  place_ = attrs.strict ? attrs.pod : attrs.mask;
+  steers_ = !place_.SubsetOf(attrs.pod);
+}
+
+void WorkerPool::AddUser() {
+  // The last thread left with the last user: the next item needs a first worker again.
+  if (nr_users_++ == 0 && nr_workers_ == 0 && !managing_) {
+    served_.store(false, std::memory_order_relaxed);
+    live_.store(false, std::memory_order_relaxed);
+    going_live_.store(false, std::memory_order_release);  // pairs with the exchange in GoLiveSlow
+  }
+}
+
+void WorkerPool::DropUser() {
+  CMWQ_ASSERT(nr_users_ > 0);
+  if (--nr_users_ > 0) return;
+  while (base::ListNode* const node = idle_list_.front()) {
+    Worker* const w = base::ListOwner<Worker>(node, offsetof(Worker, entry));
+    LeaveIdle(w);
+    --nr_workers_;
+    ++stats_.destroyed;
+    w->die = true;
+    Wake(w);
+  }
+}
+
+void WorkerPool::Reuse(const Attrs& attrs) {
+  CMWQ_ASSERT(Reusable() && attrs.id == attrs_.id);
+  SetAttrs(attrs);
+  next_create_ns_ = 0;
+}
 
 bool WorkerPool::GoLiveSlow() {
   bool expected = false;
@@ -167,6 +206,7 @@ PoolStats WorkerPool::Stats() {
   s.nr_workers = nr_workers_;
   s.nr_idle = nr_idle_;
   s.nr_running = conc_.nr_running();
+  s.repatriated = nr_repatriated_.load(std::memory_order_relaxed);
   s.presumed = nr_presumed_.load(std::memory_order_relaxed);
   const int used = slots_used_.load(std::memory_order_acquire);  // pairs with the store in TakeSlot
   for (int i = 0; i < used; ++i) {
@@ -226,7 +266,7 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   while (base::ListNode* const node = worklist_.PopFront()) drop(WorkOf(node));
   DropWorkersAfterFork(drop);
   for (Worker*& bucket : busy_) bucket = nullptr;
-  nr_workers_ = nr_idle_ = 0;
+  nr_workers_ = nr_idle_ = nr_threads_ = 0;
   HoldRole(false, nullptr);
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;

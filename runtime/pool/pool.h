@@ -42,18 +42,24 @@ extern Callback g_worker_start;
 struct PoolStats {
   int nr_workers, nr_idle, nr_running;
   uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
+  uint64_t repatriated;  // workers steered back into their pod
 };
 
 class WorkerPool final : public Watched {
  public:
   struct Attrs {
-    int cpu;            // -1: unbound, workers run anywhere and are not counted
+    int cpu;            // -1: unbound, workers are not counted
     int nice;
-    uint16_t id;        // index in the runtime's pool table
+    uint16_t id;        // index in the runtime's pool table; stays when a pool is reused
+    // Unbound pools.
+    bool strict = false;        // workers never leave the pod
+    platform::CpuSet pod = {};  // CPUs whose items it takes
+    platform::CpuSet mask = {}; // CPUs its workers may stray to unless strict
   };
   WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
              const base::Conf* conf);
 
+  // Immutable while somebody uses the pool.
   const Attrs& attrs() const { return attrs_; }
   bool bound() const { return attrs_.cpu >= 0; }
   // Where workers and rescuers of this pool belong.
@@ -67,12 +73,30 @@ class WorkerPool final : public Watched {
 
   sync::Mutex lock{sync::Rank::kPool};
 
+  // Users: the pwqs that may bring items. Without one the pool lets its workers go at once, and it may
+  // be used again with other attributes.
+  void AddUser() CMWQ_REQUIRES(lock);
+  void DropUser() CMWQ_REQUIRES(lock);
+  // One user for ever: the pool of the default attributes keeps its workers between two queues.
+  void Keep() CMWQ_REQUIRES(lock) {
+    if (!kept_) AddUser();
+    kept_ = true;
+  }
+  bool used() const CMWQ_REQUIRES(lock) { return nr_users_ > 0; }
+  // No user and no thread left: Reuse may change what the pool is. The id stays.
+  bool Reusable() const CMWQ_REQUIRES(lock) {
+    return nr_users_ == 0 && nr_threads_ == 0 && !managing_;
+  }
+  void Reuse(const Attrs& attrs) CMWQ_REQUIRES(lock);
+
   // Worklist. Insert puts `node` before `where` (the list head: at the end) and returns the worker to
   // wake after the lock is dropped, or null.
   [[nodiscard]] Worker* Insert(base::ListNode* node, base::ListNode* where) CMWQ_REQUIRES(lock);
   // Takes a node off the worklist, or off the list of the worker that it was assigned to.
   void Remove(base::ListNode* node) CMWQ_REQUIRES(lock);
   base::ListNode* worklist_head() CMWQ_REQUIRES(lock) { return worklist_.head(); }
+  // A worker between two items is about to drop the lock without looking at the list first.
+  void LeaveBoundary() CMWQ_REQUIRES(lock) { at_boundary_ = false; }
 
   // The worker to wake if the policy wants one more, else null.
   Worker* NeedWake() CMWQ_REQUIRES(lock);
@@ -117,6 +141,7 @@ class WorkerPool final : public Watched {
     return static_cast<int>((reinterpret_cast<uintptr_t>(work) >> 6) % kBusyHashSize);
   }
 
+  void SetAttrs(const Attrs& attrs) CMWQ_REQUIRES(lock);
   bool GoLiveSlow() CMWQ_EXCLUDES(lock);
   void FindDetector() CMWQ_EXCLUDES(lock);
   void ArmDetector() CMWQ_REQUIRES(lock);
@@ -133,6 +158,7 @@ class WorkerPool final : public Watched {
   void HashInsert(Worker* w) CMWQ_REQUIRES(lock);
   void HashRemove(Worker* w) CMWQ_REQUIRES(lock);
   void PlaceSelf(const Worker* w);
+  void Repatriate();
   void Retire(Worker* w) CMWQ_EXCLUDES(lock);
   void PublishFirstIdle() CMWQ_REQUIRES(lock);
 
@@ -153,8 +179,9 @@ class WorkerPool final : public Watched {
   uint64_t CullIdle() CMWQ_EXCLUDES(lock);
   void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
 
-  const Attrs attrs_;                              // I
-  const platform::CpuSet place_;                   // I: the CPU, or all that the process may use
+  Attrs attrs_;                                    // I: while the pool has users or threads
+  platform::CpuSet place_;                         // I: as attrs_; where its workers may run
+  bool steers_ = false;                            // I: as attrs_; place_ is wider than the pod
   const int base_nice_;                            // I: of the thread that started the runtime
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
@@ -170,6 +197,9 @@ class WorkerPool final : public Watched {
   uint32_t nr_pending_ CMWQ_GUARDED_BY(lock) = 0;
   base::List idle_list_ CMWQ_GUARDED_BY(lock);     // LIFO: the warmest worker first
   int nr_workers_ CMWQ_GUARDED_BY(lock) = 0;
+  int nr_threads_ CMWQ_GUARDED_BY(lock) = 0;       // workers, and those that are told to go
+  int nr_users_ CMWQ_GUARDED_BY(lock) = 0;
+  bool kept_ CMWQ_GUARDED_BY(lock) = false;
   int nr_idle_ CMWQ_GUARDED_BY(lock) = 0;
   bool managing_ CMWQ_GUARDED_BY(lock) = false;   // somebody has the manager role
   Worker* manager_ CMWQ_GUARDED_BY(lock) = nullptr;  // null while the event thread has it
@@ -198,6 +228,7 @@ class WorkerPool final : public Watched {
 
   PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};
   std::atomic<uint64_t> nr_presumed_{0};           // AT(Presume, Stats): relaxed, a count only
+  std::atomic<uint64_t> nr_repatriated_{0};        // AT(Repatriate, Stats): relaxed, a count only
 };
 
 }  // namespace cmwq::pool

@@ -69,6 +69,14 @@ void WorkerPool::PlaceSelf(const Worker* w) {
   }
 }
 
+// A worker that strayed out of its pod starts the next items inside it; afterwards the scheduler may
+// move it again (kernel: kick_pool sets the CPU of a worker that it wakes).
+void WorkerPool::Repatriate() {
+  env_->BindSelf(attrs_.pod);
+  env_->BindSelf(place_);
+  nr_repatriated_.fetch_add(1, std::memory_order_relaxed);
+}
+
 void* WorkerPool::WorkerMain(void* arg) {
   Worker* const w = static_cast<Worker*>(arg);
   w->pool->PlaceSelf(w);
@@ -88,6 +96,7 @@ void WorkerPool::WorkerLoop(Worker* w) {
     // before Park: a wake-up in between is kept.
     w->parker.Park();
     CMWQ_TEST_POINT("worker.woken");
+    if (steers_ && !attrs_.pod.Has(env_->Cpu())) Repatriate();
     {
       sync::MutexLock hold(lock);
       if (w->die) return;
@@ -96,6 +105,11 @@ void WorkerPool::WorkerLoop(Worker* w) {
       if (!w->idle) continue;
       LeaveIdle(w);
       WorkUntilDone(w);
+      if (nr_users_ == 0) {
+        --nr_workers_;
+        ++stats_.destroyed;
+        return;
+      }
       EnterIdle(w);
     }
     ArmCullIfWanted();
@@ -259,6 +273,7 @@ void WorkerPool::Retire(Worker* w) {
   w->tid.store(0, std::memory_order_relaxed);
   sync::MutexLock hold(lock);
   w->die = false;
+  --nr_threads_;
   free_slots_.PushBack(&w->entry);
 }
 

@@ -11,10 +11,12 @@ thread_local constinit int t_locks_held = 0;
 
 const char* RankName(Rank rank) {
   switch (rank) {
+    case Rank::kAttrs: return "attrs";
     case Rank::kRuntime: return "runtime";
     case Rank::kWorkqueue: return "workqueue";
     case Rank::kTimer: return "timer";
     case Rank::kPool: return "pool";
+    case Rank::kNode: return "node";
     case Rank::kMayday: return "mayday";
     case Rank::kGate: return "gate";
     case Rank::kLeaf: return "leaf";

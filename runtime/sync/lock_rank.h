@@ -11,10 +11,12 @@
 namespace cmwq::sync {
 
 enum class Rank : uint8_t {
-  kRuntime = 1,   // core: start-up, list of workqueues
+  kAttrs = 1,     // wq: unbound pools and who shares them, attribute changes
+  kRuntime,       // core: start-up, list of workqueues
   kWorkqueue,     // wq: flush state, max_active changes
   kTimer,         // platform: timer heap of the event thread
   kPool,          // pool: worklist, idle list, counts; hooks take this and below, nothing above
+  kNode,          // wq: pwqs that wait for a slot of their node, nests inside kPool
   kMayday,        // wq: distress list, nests inside kPool
   kGate,          // hooks/gate: ready list of one CPU
   kLeaf,          // nothing may be taken below

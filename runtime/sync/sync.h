@@ -1,7 +1,8 @@
 // The blocking and ordering vocabulary that the lock-free protocols are written in.
 //
-// Parker, StateWord and Concurrency are templates on one of these structs. RealSync is the product;
-// tests/model supplies one that runs every access under a deterministic scheduler with store buffers.
+// Parker, MutexWord, StateWord, Concurrency, FlushState and the PENDING protocol (wq/ownership.h) are
+// templates on one of these structs, or on what it is made of. RealSync is the product; tests/model
+// supplies one that runs every access under a deterministic scheduler with store buffers.
 
 #ifndef CMWQ_RUNTIME_SYNC_SYNC_H_
 #define CMWQ_RUNTIME_SYNC_SYNC_H_
@@ -13,6 +14,14 @@
 
 namespace cmwq::sync {
 
+inline void CpuRelax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 struct RealSync {
   template <class T>
   using Atomic = std::atomic<T>;
@@ -23,6 +32,8 @@ struct RealSync {
     return base::FutexWait(word, static_cast<uint32_t>(expected), deadline_ns) != -ETIMEDOUT_;
   }
   static void FutexWake(const Atomic<int32_t>* word, int count) { base::FutexWake(word, count); }
+  // Between two looks at a word that another thread is about to change.
+  static void Relax() { CpuRelax(); }
 
  private:
   static constexpr int ETIMEDOUT_ = 110;  // <cerrno> would bring errno into hook code

@@ -1,7 +1,7 @@
 // Work behind a timer. PENDING|TIMER means that the armed timer owns the item; both change only under
 // the timer lock, and the timer fires under it, so there is no moment in which nobody owns it.
 
-#include "runtime/wq/work_word.h"
+#include "runtime/wq/ownership.h"
 #include "runtime/wq/workqueue.h"
 
 namespace cmwq::wq {
@@ -20,30 +20,14 @@ uint64_t Deadline(platform::Env* env, uint64_t delay_ns) {
 // Claims an idle item for the timer and arms it. False: pending or disabled.
 bool ArmDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t deadline,
                 platform::EventThread* events) {
-  const auto ref = WordOf(&d->work);
   sync::MutexLock hold(events->mu);
-  uint64_t word = ref.load(std::memory_order_relaxed);
-  do {
-    if ((word & Word::kPending) != 0 || Word::Disabled(word)) {
-      // As ordered as a success, see QueueWork.
-      word = ref.fetch_or(0, std::memory_order_seq_cst);
-      if ((word & Word::kPending) != 0 || Word::Disabled(word)) return false;
-    }
-  } while (!ref.compare_exchange_weak(word, word | Word::kPending | Word::kTimer,
-                                      std::memory_order_seq_cst));
+  if (!ClaimTimer(WordOf(&d->work))) return false;
   d->wq_ = reinterpret_cast<struct cmwq_workqueue*>(wq);
   d->cpu_ = cpu;
   d->timer_.fire = &FireDelayed;
   d->timer_.prev = nullptr;
   events->ArmLocked(&d->timer_, deadline);
   return true;
-}
-
-int CpuNow(Workqueue* wq, platform::Env* env) {
-  const int cpu = env->Cpu();
-  if ((wq->flags & CMWQ_UNBOUND) != 0) return 0;
-  if (cpu < wq->nr_pwqs && wq->pwqs[cpu] != nullptr) return cpu;
-  return wq->pools->cpus.Next(0);
 }
 
 }  // namespace
@@ -57,7 +41,7 @@ void FireDelayed(platform::Timer* t) {
 
 bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
                   platform::EventThread* events, platform::Env* env) {
-  const int cpu = CpuNow(wq, env);
+  const int cpu = wq->pools->UsableCpu(env->Cpu());
   if (delay_ns == 0) return QueueWork(wq, cpu, &d->work);
   LivePwq(wq, cpu);  // not from the timer: it would create threads under kTimer
   return ArmDelayed(wq, cpu, d, Deadline(env, delay_ns), events);

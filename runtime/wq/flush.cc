@@ -1,7 +1,7 @@
 // Waiting: for one item (barriers), for a queue (colours), until a queue is empty (drain).
 
 #include "runtime/pool/sched_hooks.h"
-#include "runtime/wq/work_word.h"
+#include "runtime/wq/ownership.h"
 #include "runtime/wq/workqueue.h"
 
 namespace cmwq::wq {
@@ -62,47 +62,60 @@ bool IsSelf(const struct cmwq_work* work) {
   return w != nullptr && w->current_work == work;
 }
 
-// Plants a barrier behind `work`; false if it is idle. queued: consider the pending instance too.
-bool StartFlush(struct cmwq_work* work, PoolTable* pools, Barrier* barrier, bool queued) {
-  const auto ref = WordOf(work);
-  for (;;) {
-    const uint64_t word = ref.load(std::memory_order_acquire);
-    const uint16_t id = Word::Pool(word);
-    if (id == Word::kNoPool) return false;
-    pool::WorkerPool* const pool = pools->by_id[id];
-    pool::Worker* wake = nullptr;
-    {
-      sync::MutexLock hold(pool->lock);
-      const uint64_t now = ref.load(std::memory_order_relaxed);
-      if (Word::Pool(now) != id) continue;
-      if (queued && (now & Word::kQueued) != 0) {
-        Pwq* const pwq = static_cast<Pwq*>(work->pwq_);
-        pwq->pool->lock.AssertHeld();
-        wake = InsertBarrier(pwq, barrier, work, nullptr);
-      } else if (pool::Worker* const running = pool->FindExecuting(work, work->fn_)) {
-        Pwq* const pwq = static_cast<Pwq*>(running->current_pwq);
-        pwq->pool->lock.AssertHeld();
-        wake = InsertBarrier(pwq, barrier, work, running);
-      } else {
-        return false;
-      }
+// What the PENDING protocol (ownership.h) needs to plant a barrier.
+struct BarrierHost {
+  struct cmwq_work* const work;
+  PoolTable* const pools;
+  Barrier* const barrier;
+  const bool queued;  // consider the pending instance too
+  pool::Worker* wake = nullptr;
+
+  pool::WorkerPool* PoolOf(uint64_t word) { return pools->ById(Word::Pool(word)); }
+  // The protocol pairs them, which the analysis cannot follow.
+  static void Lock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Lock(); }
+  static void Unlock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Unlock(); }
+  bool Plant(pool::WorkerPool* pool, uint64_t word) {
+    pool->lock.AssertHeld();
+    pool::Worker* running = nullptr;
+    Pwq* pwq;
+    if (queued && (word & Word::kQueued) != 0) {
+      pwq = static_cast<Pwq*>(work->pwq_);
+    } else {
+      running = pool->FindExecuting(work, work->fn_);
+      if (running == nullptr) return false;
+      pwq = static_cast<Pwq*>(running->current_pwq);
     }
-    pool::WorkerPool::Wake(wake);
+    pwq->pool->lock.AssertHeld();
+    wake = InsertBarrier(pwq, barrier, work, running);
     return true;
   }
+};
+
+// Plants a barrier behind `work`; false if it is idle. queued: consider the pending instance too.
+bool StartFlush(struct cmwq_work* work, PoolTable* pools, Barrier* barrier, bool queued) {
+  BarrierHost host{work, pools, barrier, queued};
+  if (!PlantBehind(WordOf(work), host)) return false;
+  pool::WorkerPool::Wake(host.wake);
+  return true;
 }
 
-void WaitFlush(Workqueue* wq, uint64_t sequence) {
-  pool::WorkerSleeping();
-  for (;;) {
-    // Acquire pairs with the release in ColourDone. The futex word is read before `done`, so that a
-    // change in between makes the wait return.
-    const int32_t seen = wq->flush.wake.load(std::memory_order_acquire);
-    if (wq->flush.done.load(std::memory_order_acquire) > sequence) break;
-    sync::RealSync::FutexWait(&wq->flush.wake, seen);
+// What FlushState needs of a queue.
+struct FlushHost {
+  Workqueue* const wq;
+
+  // The protocol pairs them.
+  void Lock() CMWQ_NO_TSA { wq->mutex.Lock(); }
+  void Unlock() CMWQ_NO_TSA { wq->mutex.Unlock(); }
+  static void Sleeping() { pool::WorkerSleeping(); }
+  static void Running() { pool::WorkerRunning(); }
+  void Close(int old, int next) {
+    wq->ForEachPwq([this, old, next](Pwq* pwq) {
+      sync::MutexLock hold(pwq->pool->lock);
+      pwq->colour = next;
+      if (pwq->nr_in_flight[old] > 0) wq->flush.Join(old);
+    });
   }
-  pool::WorkerRunning();
-}
+};
 
 bool CalledFromOwnItem(const Workqueue* wq, const char* what) {
   const pool::Worker* const w = pool::CurrentWorker();
@@ -137,56 +150,12 @@ bool WaitForRunning(struct cmwq_work* work, PoolTable* pools) {
   return true;
 }
 
-// One pwq (or the flusher's own bias) is through with `colour`.
-// Context: worker, canceller, flusher. Locks: any pool's may be held; takes none.
-void ColourDone(Workqueue* wq, int colour) {
-  FlushState& f = wq->flush;
-  // seq_cst, here and below: the last ones of two colours may come at once, each changing its own count
-  // and then reading the other's. One of them must see both at zero, or nobody advances past the second.
-  if (f.nr_pwqs[colour].fetch_sub(1, std::memory_order_seq_cst) != 1) return;
-  // Colours complete in order: a flush also waits for the items of the flushes before it. Several
-  // callers may advance at once; each step is taken by one.
-  bool advanced = false;
-  uint64_t done = f.done.load(std::memory_order_seq_cst);
-  while (done < f.current.load(std::memory_order_acquire) &&
-         f.nr_pwqs[done % kColours].load(std::memory_order_seq_cst) == 0) {
-    if (f.done.compare_exchange_strong(done, done + 1, std::memory_order_seq_cst)) {
-      ++done;
-      advanced = true;
-    }
-  }
-  if (!advanced) return;
-  f.wake.fetch_add(1, std::memory_order_release);  // pairs with the acquire in WaitFlush
-  sync::RealSync::FutexWake(&f.wake, INT32_MAX);
-}
-
-// Waits for everything queued before the call. Not live-lockable: items queued later have another
-// colour. Locks: takes kWorkqueue and each pool's in turn, holds none while waiting.
+// Waits for everything queued before the call. Context: may block, not from an item of `wq`.
+// Locks: takes kWorkqueue and each pool's in turn, holds none while waiting.
 void FlushWorkqueue(Workqueue* wq) {
   if (CalledFromOwnItem(wq, "flush")) return;
-  FlushState& f = wq->flush;
-  uint64_t sequence;
-  for (;;) {
-    wq->mutex.Lock();
-    sequence = f.current.load(std::memory_order_relaxed);
-    // One colour is open, at most kColours - 1 are closed and unfinished.
-    if (sequence - f.done.load(std::memory_order_acquire) < kColours - 1) break;
-    wq->mutex.Unlock();
-    WaitFlush(wq, sequence - (kColours - 1));
-  }
-  const int old = static_cast<int>(sequence % kColours);
-  const int next = static_cast<int>((sequence + 1) % kColours);
-  // Own bias: the colour is not done before every pwq was asked.
-  f.nr_pwqs[old].store(1, std::memory_order_relaxed);
-  f.current.store(sequence + 1, std::memory_order_release);
-  wq->ForEachPwq([&f, old, next](Pwq* pwq) {
-    sync::MutexLock hold(pwq->pool->lock);
-    pwq->colour = next;
-    if (pwq->nr_in_flight[old] > 0) f.nr_pwqs[old].fetch_add(1, std::memory_order_relaxed);
-  });
-  wq->mutex.Unlock();
-  ColourDone(wq, old);
-  WaitFlush(wq, sequence);
+  FlushHost host{wq};
+  wq->flush.Flush(host);
 }
 
 bool WorkqueueEmpty(Workqueue* wq) {

@@ -1,6 +1,6 @@
 // Queueing, cancelling, disabling.
 
-#include "runtime/base/test_point.h"
+#include "runtime/wq/ownership.h"
 #include "runtime/wq/work_word.h"
 #include "runtime/wq/workqueue.h"
 
@@ -21,23 +21,10 @@ bool Refused(Workqueue* wq) {
 
 namespace {
 
-// Locks the pool that must take the item and returns its pwq (kernel: __queue_work). If the item still
-// runs on another pool for the same queue, it goes there: one item is never executed twice at once.
-// Locks: returns with pwq->pool->lock held.
-Pwq* LockTarget(Workqueue* wq, Pwq* target, struct cmwq_work* work, uint64_t word) CMWQ_NO_TSA {
-  const uint16_t last_id = Word::Pool(word);
-  pool::WorkerPool* const last =
-      last_id != Word::kNoPool && last_id < wq->pools->nr_pools ? wq->pools->by_id[last_id] : nullptr;
-  if (last != nullptr && last != target->pool && !wq->ordered) {
-    last->lock.Lock();
-    const pool::Worker* const w = last->FindExecuting(work, work->fn_);
-    if (w != nullptr && static_cast<Pwq*>(w->current_pwq)->wq == wq) {
-      return static_cast<Pwq*>(w->current_pwq);
-    }
-    last->lock.Unlock();
-  }
-  target->pool->lock.Lock();
-  return target;
+// Over its limit, or behind older items: raising the limit must not reorder. What an unbound queue may
+// still start is only known when the slot is taken: Enqueue asks.
+bool MayHaveToWait(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
+  return pwq->node != nullptr || pwq->nr_active >= pwq->max_active || !pwq->inactive.empty();
 }
 
 // Puts an item that the caller has just claimed on the right list. Locks: pool held.
@@ -47,81 +34,97 @@ pool::Worker* Enqueue(Pwq* pwq, struct cmwq_work* work, bool inactive)
   work->on_worker_ = nullptr;
   base::ListInit(&work->entry_);
   ++pwq->nr_in_flight[pwq->colour];
-  if (inactive) {
+  if (!inactive) {
+    ++pwq->nr_active;
+  } else if (pwq->node != nullptr && pwq->inactive.empty() && pwq->TryGetSlot(false)) {
+    WordOf(work).fetch_and(~Word::kInactive, std::memory_order_relaxed);
+  } else {
     pwq->inactive.PushBack(&work->entry_);
     return nullptr;
   }
-  ++pwq->nr_active;
   return pwq->pool->Insert(&work->entry_, pwq->pool->worklist_head());
 }
 
-bool MustWait(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
-  // Also while older items wait, or raising the limit would reorder.
-  return pwq->nr_active >= pwq->max_active || !pwq->inactive.empty();
-}
+// What the PENDING protocol (ownership.h) needs for a queueing to `target`, or to the pwq of `cpu` that
+// has taken its place.
+struct QueueHost {
+  Workqueue* const wq;
+  const int cpu;
+  Pwq* target;
+  struct cmwq_work* const work;
+  Pwq* chosen = nullptr;
+  bool inactive = false;
+  pool::Worker* wake = nullptr;
+
+  bool Refused() { return wq::Refused(wq); }
+  pool::WorkerPool* TargetPool() { return target->pool; }
+  pool::WorkerPool* LastPool(uint64_t word) {
+    // Order implies it: the items of an ordered queue run one at a time, wherever.
+    return wq->ordered ? nullptr : wq->pools->ById(Word::Pool(word));
+  }
+  // Locks: the protocol pairs them, which the analysis cannot follow.
+  static void Lock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Lock(); }
+  static void Unlock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Unlock(); }
+  bool RunsOn(pool::WorkerPool* pool) {
+    pool->lock.AssertHeld();
+    const pool::Worker* const w = pool->FindExecuting(work, work->fn_);
+    if (w == nullptr || static_cast<Pwq*>(w->current_pwq)->wq != wq) return false;
+    chosen = static_cast<Pwq*>(w->current_pwq);
+    return true;
+  }
+  void Redirect(pool::WorkerPool*) {}  // RunsOn has found the pwq
+  bool GoTo(pool::WorkerPool*) {
+    target->pool->lock.AssertHeld();
+    chosen = target;
+    if (target->current) return true;
+    target = wq->PwqFor(cpu);  // the attributes have just been changed
+    return false;
+  }
+  uint64_t QueuedWord(uint64_t word) {
+    chosen->pool->lock.AssertHeld();
+    inactive = MayHaveToWait(chosen);
+    return Word::Queued(word, chosen->pool->attrs().id, chosen->colour, inactive);
+  }
+  void Enqueue() {
+    chosen->pool->lock.AssertHeld();
+    wake = wq::Enqueue(chosen, work, inactive);
+  }
+  void UnlockChosen() { Unlock(chosen->pool); }
+  void UnlockAndWake() {
+    Unlock(chosen->pool);
+    pool::WorkerPool::Wake(wake);
+  }
+};
 
 }  // namespace
 
 Pwq* LivePwq(Workqueue* wq, int cpu) {
   Pwq* const wanted = wq->PwqFor(cpu);
-  if (wanted->pool->GoLive()) return wanted;
-  Pwq* found = wanted;
-  wq->ForEachPwq([&found](Pwq* pwq) {
-    if (pwq->pool->served()) found = pwq;
-  });
-  return found;
+  return wanted->pool->GoLive() ? wanted : ServedPwq(wq, wanted);
+}
+
+Pwq* ServedPwq(Workqueue* wq, Pwq* wanted) {
+  if (wanted->pool->served()) return wanted;
+  for (int cpu = 0; cpu < wq->pools->nr_cpu_ids; ++cpu) {
+    Pwq* const other = wq->PwqFor(cpu);
+    if (other != nullptr && other->pool->served()) return other;
+  }
+  return wanted;
 }
 
 // Context: any thread. Locks: takes kPool of the target, and of the last pool before it.
 bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work) {
-  const auto ref = WordOf(work);
-  Pwq* const target = LivePwq(wq, cpu);
-  for (;;) {
-    uint64_t word = ref.load(std::memory_order_relaxed);
-    if ((word & Word::kPending) != 0 || Word::Disabled(word)) {
-      // A refusal must be as ordered as a success: the execution that is still to come has to see the
-      // caller's stores. Pairs with the fetch_and in Pwq::Started.
-      word = ref.fetch_or(0, std::memory_order_seq_cst);
-      if ((word & Word::kPending) != 0 || Word::Disabled(word)) return false;
-    }
-    if (Refused(wq)) return false;
-    Pwq* const pwq = LockTarget(wq, target, work, word);
-    pwq->pool->lock.AssertHeld();
-    const bool inactive = MustWait(pwq);
-    const uint64_t queued = Word::Queued(word, pwq->pool->attrs().id, pwq->colour, inactive);
-    CMWQ_TEST_POINT("queue.before_claim");
-    // The generation in `word` makes this fail if the item was queued and run since it was read.
-    if (!ref.compare_exchange_strong(word, queued, std::memory_order_seq_cst)) {
-      pwq->pool->lock.Unlock();
-      continue;
-    }
-    pool::Worker* const wake = Enqueue(pwq, work, inactive);
-    pwq->pool->lock.Unlock();
-    pool::WorkerPool::Wake(wake);
-    return true;
-  }
+  if (wq->unbound()) cpu = wq->pools->PickUnboundCpu(cpu);
+  QueueHost host{wq, cpu, LivePwq(wq, cpu), work};
+  return ClaimQueued(WordOf(work), host);
 }
 
 void QueueFromTimer(Workqueue* wq, int cpu, struct cmwq_work* work) {
-  const auto ref = WordOf(work);
-  Pwq* const target = wq->PwqFor(cpu);
-  if (Refused(wq)) {
-    // The token must not leak: a leaked PENDING hangs the next cancel for ever.
-    ref.fetch_and(Word::kLeaveMask, std::memory_order_seq_cst);
-    return;
-  }
-  uint64_t word = ref.load(std::memory_order_relaxed);
-  Pwq* const pwq = LockTarget(wq, target, work, word);
-  pwq->pool->lock.AssertHeld();
-  const bool inactive = MustWait(pwq);
-  // Only the disable depth can change under us: the timer lock, which we hold, owns the rest.
-  while (!ref.compare_exchange_weak(
-      word, Word::Queued(word, pwq->pool->attrs().id, pwq->colour, inactive),
-      std::memory_order_seq_cst)) {
-  }
-  pool::Worker* const wake = Enqueue(pwq, work, inactive);
-  pwq->pool->lock.Unlock();
-  pool::WorkerPool::Wake(wake);
+  if (wq->unbound()) cpu = wq->pools->PickUnboundCpu(cpu);
+  // No threads are made under the timer lock: the pool came up when the timer was armed, or, if the
+  // attributes were changed since then, before they were.
+  QueueHost host{wq, cpu, ServedPwq(wq, wq->PwqFor(cpu)), work};
+  TimerToQueued(WordOf(work), host);
 }
 
 namespace {
@@ -145,65 +148,60 @@ void Dequeue(Pwq* pwq, struct cmwq_work* work, uint64_t word) CMWQ_REQUIRES(pwq-
       node = next;
     }
   }
-  WordOf(work).fetch_and(Word::kLeaveMask, std::memory_order_seq_cst);
-  // Last: may start waiting items and settle flushes. An inactive item had no slot to give back.
-  pwq->Leave(Word::Colour(word), !inactive);
 }
+
+// What the PENDING protocol needs for a cancellation.
+struct StealHost {
+  struct cmwq_work* const work;
+  PoolTable* const pools;
+  platform::EventThread* const events;
+  Pwq* pwq = nullptr;  // kept: once the item is left, somebody may queue it elsewhere
+
+  // Locks: the protocol pairs them, which the analysis cannot follow.
+  void LockTimer() CMWQ_NO_TSA { events->mu.Lock(); }
+  void UnlockTimer() CMWQ_NO_TSA { events->mu.Unlock(); }
+  void Disarm() CMWQ_NO_TSA {
+    events->DisarmLocked(&reinterpret_cast<struct cmwq_delayed_work*>(work)->timer_);
+  }
+  pool::WorkerPool* PoolOf(uint64_t word) { return pools->ById(Word::Pool(word)); }
+  static void Lock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Lock(); }
+  static void Unlock(pool::WorkerPool* pool) CMWQ_NO_TSA { pool->lock.Unlock(); }
+  void Dequeue(uint64_t word) {
+    pwq = static_cast<Pwq*>(work->pwq_);
+    pwq->pool->lock.AssertHeld();
+    wq::Dequeue(pwq, work, word);
+  }
+  void Dequeued(uint64_t word) {
+    pwq->pool->lock.AssertHeld();
+    // May start waiting items and settle flushes. An inactive item had no slot to give back.
+    pwq->Leave(Word::Colour(word), (word & Word::kInactive) == 0);
+  }
+};
 
 }  // namespace
 
-// Steals the PENDING instance, wherever it is (kernel: try_to_grab_pending). True if there was one.
 bool CancelWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread* events) {
-  const auto ref = WordOf(work);
-  for (;;) {
-    uint64_t word = ref.load(std::memory_order_acquire);
-    if ((word & Word::kPending) == 0) return false;
-    if ((word & Word::kTimer) != 0) {
-      auto* const d = reinterpret_cast<struct cmwq_delayed_work*>(work);
-      sync::MutexLock hold(events->mu);
-      if ((ref.load(std::memory_order_relaxed) & Word::kTimer) == 0) continue;
-      events->DisarmLocked(&d->timer_);
-      ref.fetch_and(Word::kLeaveMask, std::memory_order_seq_cst);
-      return true;
-    }
-    pool::WorkerPool* const pool = pools->by_id[Word::Pool(word)];
-    sync::MutexLock hold(pool->lock);
-    word = ref.load(std::memory_order_relaxed);
-    // Under the lock of the pool that the word names, "queued here" cannot change.
-    if ((word & Word::kQueued) == 0 || pools->by_id[Word::Pool(word)] != pool) continue;
-    Pwq* const pwq = static_cast<Pwq*>(work->pwq_);
-    pwq->pool->lock.AssertHeld();
-    Dequeue(pwq, work, word);
-    return true;
-  }
+  StealHost host{work, pools, events};
+  return Steal(WordOf(work), host);
 }
 
 bool DisableWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread* events,
                  bool sync) {
-  const auto ref = WordOf(work);
-  uint64_t word = ref.load(std::memory_order_relaxed);
-  do {
-    if (Word::DisableDepth(word) == 0xffff) {
-      CMWQ_WARN_ONCE("work %p was disabled 65535 times; further calls do not count",
-                     static_cast<void*>(work));
-      break;
-    }
-  } while (!ref.compare_exchange_weak(word, word + Word::kDisableOne, std::memory_order_seq_cst));
+  if (!RaiseDisable(WordOf(work))) {
+    CMWQ_WARN_ONCE("work %p was disabled 65535 times; further calls do not count",
+                   static_cast<void*>(work));
+  }
   const bool pending = CancelWork(work, pools, events);
   if (sync) WaitForRunning(work, pools);
   return pending;
 }
 
 bool EnableWork(struct cmwq_work* work) {
-  const auto ref = WordOf(work);
-  uint64_t word = ref.load(std::memory_order_relaxed);
-  do {
-    if (!Word::Disabled(word)) {
-      CMWQ_WARN_ONCE("work %p was enabled without having been disabled", static_cast<void*>(work));
-      return false;
-    }
-  } while (!ref.compare_exchange_weak(word, word - Word::kDisableOne, std::memory_order_seq_cst));
-  return Word::DisableDepth(word) == 1;
+  const int left = LowerDisable(WordOf(work));
+  if (left < 0) {
+    CMWQ_WARN_ONCE("work %p was enabled without having been disabled", static_cast<void*>(work));
+  }
+  return left == 0;
 }
 
 }  // namespace cmwq::wq

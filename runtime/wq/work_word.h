@@ -37,6 +37,7 @@ struct Word {
   static constexpr int kDisableShift = 8;
   static constexpr uint64_t kDisableOne = uint64_t{1} << kDisableShift;
   static constexpr uint64_t kDisableMask = uint64_t{0xffff} << kDisableShift;
+  static constexpr unsigned kMaxDisable = 0xffff;
   static constexpr int kPoolShift = 24;
   static constexpr uint64_t kPoolMask = uint64_t{0xffff} << kPoolShift;
   static constexpr uint64_t kTimer = uint64_t{1} << 40;

@@ -6,12 +6,10 @@
 #include <cstring>
 #include <new>
 
-#include "runtime/wq/work_word.h"
+#include "runtime/wq/attrs.h"
 
 namespace cmwq::wq {
 namespace {
-
-constexpr uint32_t kCookieBarrier = 1u << 8;  // the item had no max_active slot
 
 struct cmwq_work* WorkOf(base::ListNode* node) {
   return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
@@ -26,7 +24,11 @@ int ClampMaxActive(int max_active) {
 
 Workqueue::Workqueue(const char* queue_name, unsigned queue_flags, int limit, bool is_ordered,
                      PoolTable* table)
-    : flags(queue_flags), ordered(is_ordered), pools(table), saved_max_active(limit) {
+    : flags(queue_flags),
+      ordered(is_ordered),
+      pools(table),
+      saved_max_active(limit),
+      saved_min_active(0) {
   strncpy(name, queue_name, sizeof(name) - 1);
   name[sizeof(name) - 1] = '\0';
   if (strlen(queue_name) >= sizeof(name)) {
@@ -35,34 +37,54 @@ Workqueue::Workqueue(const char* queue_name, unsigned queue_flags, int limit, bo
   base::ListInit(&all_entry);
 }
 
+void Workqueue::Link(Pwq* pwq) {
+  pwq->next.store(first_pwq.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  first_pwq.store(pwq, std::memory_order_release);  // pairs with the load in ForEachPwq
+}
+
 void FreeWorkqueue(Workqueue* wq) {
   if (wq == nullptr) return;
-  for (int i = 0; i < wq->nr_pwqs; ++i) delete wq->pwqs[i];
-  delete[] wq->pwqs;
+  Pwq* pwq = wq->first_pwq.load(std::memory_order_relaxed);
+  while (pwq != nullptr) {
+    Pwq* const next = pwq->next.load(std::memory_order_relaxed);
+    {
+      sync::MutexLock hold(pwq->pool->lock);
+      if (pwq->uses_pool) pwq->pool->DropUser();
+    }
+    delete pwq;
+    pwq = next;
+  }
+  delete[] wq->cpu_pwq;
+  delete[] wq->nodes;
+  delete[] wq->node_cpus;
   delete wq->rescuer;
   delete wq;
 }
 
 namespace {
 
-// Builds the pwqs. False without memory.
-bool MakePwqs(Workqueue* wq, int max_active) {
-  const bool unbound = (wq->flags & CMWQ_UNBOUND) != 0;
+// One pwq per CPU, on the pools that every process has. False without memory.
+bool MakeBoundPwqs(Workqueue* wq, int max_active) {
   const int high = (wq->flags & CMWQ_HIGHPRI) != 0 ? 1 : 0;
-  const int n = unbound ? 1 : wq->pools->nr_cpu_ids;
-  wq->pwqs = new (std::nothrow) Pwq*[n]();
-  if (wq->pwqs == nullptr) return false;
-  wq->nr_pwqs = n;
-  for (int i = 0; i < n; ++i) {
-    pool::WorkerPool* const pool =
-        unbound ? wq->pools->unbound[high] : wq->pools->per_cpu[high][i];
-    if (pool == nullptr) continue;
-    Pwq* const pwq = new (std::nothrow) Pwq(wq, pool, max_active);
+  const PoolTable& table = *wq->pools;
+  for (int cpu = table.cpus.Next(0); cpu >= 0; cpu = table.cpus.Next(cpu + 1)) {
+    Pwq* const pwq = new (std::nothrow) Pwq(wq, table.per_cpu[high][cpu], nullptr, max_active);
     if (pwq == nullptr) return false;
     pwq->cpu_intensive = (wq->flags & CMWQ_CPU_INTENSIVE) != 0;
-    wq->pwqs[i] = pwq;
+    {
+      sync::MutexLock hold(pwq->pool->lock);
+      pwq->current = true;
+    }
+    wq->Link(pwq);
+    wq->cpu_pwq[cpu].store(pwq, std::memory_order_release);  // pairs with the load in PwqFor
   }
   return true;
+}
+
+bool MakePwqs(Workqueue* wq, int max_active) {
+  wq->cpu_pwq = new (std::nothrow) std::atomic<Pwq*>[wq->pools->nr_cpu_ids]();
+  if (wq->cpu_pwq == nullptr) return false;
+  return wq->unbound() ? InitAttrs(wq) == 0 : MakeBoundPwqs(wq, max_active);
 }
 
 }  // namespace
@@ -89,21 +111,45 @@ Workqueue* CreateWorkqueue(const char* name, unsigned flags, int max_active, boo
   return wq;
 }
 
+// One waiting item after the other, from each pwq in turn, until nothing more may start.
 void ApplyMaxActive(Workqueue* wq) {
   const int limit =
       (wq->flags & CMWQ_FREEZABLE) != 0 && wq->frozen ? 0 : wq->saved_max_active;
+  if (wq->unbound()) UpdateNodeMax(wq);
   wq->ForEachPwq([limit](Pwq* pwq) {
     sync::MutexLock hold(pwq->pool->lock);
     pwq->max_active = limit;
-    pwq->ActivateInactive();
   });
+  for (bool activated = true; activated;) {
+    activated = false;
+    wq->ForEachPwq([&activated](Pwq* pwq) {
+      sync::MutexLock hold(pwq->pool->lock);
+      if (pwq->ActivateFirst(true)) activated = true;
+    });
+  }
+}
+
+bool SetMaxActive(Workqueue* wq, int max_active) {
+  if (wq->ordered || max_active < 0) return false;
+  sync::MutexLock hold(wq->mutex);
+  wq->saved_max_active = ClampMaxActive(max_active);
+  if (wq->saved_min_active > wq->saved_max_active) wq->saved_min_active = wq->saved_max_active;
+  ApplyMaxActive(wq);
+  return true;
+}
+
+bool SetMinActive(Workqueue* wq, int min_active) {
+  if (wq->ordered || !wq->unbound() || min_active < 0) return false;
+  sync::MutexLock hold(wq->mutex);
+  wq->saved_min_active =
+      min_active < wq->saved_max_active ? min_active : wq->saved_max_active;
+  ApplyMaxActive(wq);
+  return true;
 }
 
 void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) {
   wq->mutex.ResetAfterFork();
-  wq->flush.done.store(wq->flush.current.load(std::memory_order_relaxed),
-                       std::memory_order_relaxed);
-  for (auto& n : wq->flush.nr_pwqs) n.store(0, std::memory_order_relaxed);
+  wq->flush.Reset();
   wq->nr_drainers.store(0, std::memory_order_relaxed);
   if (wq->rescuer != nullptr) wq->rescuer->ResetAfterFork(drop);
   wq->ForEachPwq([drop](Pwq* pwq) CMWQ_NO_TSA {
@@ -111,58 +157,18 @@ void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) {
     base::ListInit(&pwq->mayday_entry.node);
     pwq->nr_active = 0;
     for (int& n : pwq->nr_in_flight) n = 0;
+    base::ListInit(&pwq->line_entry.node);
+    pwq->in_line = pwq->plugged = false;
+    if (pwq->current) return;
+    pwq->drained = true;
+    if (pwq->uses_pool) pwq->pool->DropUser();
+    pwq->uses_pool = false;
   });
-}
-
-const char* Pwq::name() const { return wq->name; }
-
-// Context: worker or rescuer, under the pool's lock, right before the function.
-uint32_t Pwq::Started(struct cmwq_work* work) {
-  // seq_cst, twice needed: what the caller did before is visible before PENDING is seen clear, and the
-  // function's loads come after it, so that a queuer who was told "pending already" is not missed.
-  // Pairs with the read-modify-write in QueueWork.
-  const uint64_t old = WordOf(work).fetch_and(Word::kLeaveMask, std::memory_order_seq_cst);
-  return static_cast<uint32_t>(Word::Colour(old)) |
-         ((old & Word::kInactive) != 0 ? kCookieBarrier : 0);
-}
-
-void Pwq::Finished(uint32_t cookie) {
-  Leave(static_cast<int>(cookie & 0xf), (cookie & kCookieBarrier) == 0);
-}
-
-void Pwq::Leave(int item_colour, bool slot) {
-  if (slot) {
-    --nr_active;
-    CMWQ_ASSERT(nr_active >= 0);
-    ActivateInactive();
+  for (int i = 0; wq->nodes != nullptr && i <= wq->nr_nodes; ++i) {
+    wq->nodes[i].lock.ResetAfterFork();
+    wq->nodes[i].count.Reset();
+    base::ListInit(wq->nodes[i].line.head());
   }
-  CMWQ_ASSERT(nr_in_flight[item_colour] > 0);
-  // The current colour is open: reaching zero means nothing to anybody.
-  if (--nr_in_flight[item_colour] == 0 && item_colour != colour) ColourDone(wq, item_colour);
-}
-
-void Pwq::ActivateInactive() {
-  while (nr_active < max_active) {
-    base::ListNode* node = inactive.front();
-    if (node == nullptr) return;
-    ++nr_active;
-    // The item and the barriers linked behind it move as one; only the item takes a slot.
-    bool first = true;
-    for (bool linked = true; linked && node != nullptr; first = false) {
-      base::ListNode* const next = inactive.next(node);
-      linked = pool::work::IsLinked(WorkOf(node));
-      base::ListUnlink(node);
-      if (first) WordOf(WorkOf(node)).fetch_and(~Word::kInactive, std::memory_order_relaxed);
-      pool::WorkerPool::Wake(pool->Insert(node, pool->worklist_head()));
-      node = next;
-    }
-  }
-}
-
-bool Pwq::Empty() const {
-  int in_flight = 0;
-  for (int n : nr_in_flight) in_flight += n;
-  return nr_active == 0 && in_flight == 0 && inactive.empty();
 }
 
 }  // namespace cmwq::wq

@@ -70,7 +70,7 @@ inline int ThreadCount() {
 template <class F>
 void ForEachPool(F visit) {
   wq::PoolTable* const table = core::Runtime::Get().pools();
-  for (int i = 0; i < table->nr_pools; ++i) visit(*table->by_id[i]);
+  table->ForEachPool(visit);
 }
 
 }  // namespace cmwq::stress

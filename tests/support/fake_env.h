@@ -83,10 +83,12 @@ class FakeEnv final : public platform::Env {
 // Pools outlive their tests, as they outlive everything in the product: engines are never freed.
 class Engine {
  public:
-  static Engine& Make(int cpus = 2, void (*tune)(base::Conf* conf) = nullptr) {
+  // sys_root: a folder with a synthetic sysfs; the default has none, so that all CPUs share one cache.
+  static Engine& Make(int cpus = 2, void (*tune)(base::Conf* conf) = nullptr,
+                      const char* sys_root = "/nonexistent") {
     static std::vector<Engine*>* const all = new std::vector<Engine*>;
     base::g_conf.canary = 0;  // blocks are announced here, or meant to go unseen
-    all->push_back(new Engine(cpus, tune));
+    all->push_back(new Engine(cpus, tune, sys_root));
     return *all->back();
   }
 
@@ -147,21 +149,10 @@ class Engine {
   wq::PoolTable table;
 
  private:
-  Engine(int cpus, void (*tune)(base::Conf* conf)) {
+  Engine(int cpus, void (*tune)(base::Conf* conf), const char* sys_root) {
     if (tune != nullptr) tune(&conf);
-    table.nr_cpu_ids = cpus;
-    for (int cpu = 0; cpu < cpus; ++cpu) {
-      env.allowed.Add(cpu);
-      table.cpus.Add(cpu);
-      table.per_cpu[0][cpu] = MakePool(cpu, 0);
-      table.per_cpu[1][cpu] = MakePool(cpu, -1);
-    }
-    table.unbound[0] = MakePool(-1, 0);
-    table.unbound[1] = MakePool(-1, -1);
-  }
-  pool::WorkerPool* MakePool(int cpu, int nice) {
-    const auto id = static_cast<uint16_t>(table.nr_pools++);
-    return table.by_id[id] = new pool::WorkerPool({cpu, nice, id}, &env, &events, &conf);
+    for (int cpu = 0; cpu < cpus; ++cpu) env.allowed.Add(cpu);
+    table.Start(&env, &events, &conf, sys_root, -1);
   }
 };
 

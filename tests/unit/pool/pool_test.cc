@@ -172,7 +172,7 @@ TEST_F(PoolTest, UnboundItemsRunBesideEachOther) {
   }
   wq::FlushWorkqueue(wq);
   for (Item* const item : items) delete item;
-  Engine::WaitIdle(*e.table.unbound[0]);
+  Engine::WaitIdle(*wq->PwqFor(0)->pool);
   e.Destroy(wq);
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 TEST(LockRank, EveryRankHasItsName) {
   std::set<std::string> names;
-  for (int r = static_cast<int>(Rank::kRuntime); r <= static_cast<int>(Rank::kLeaf); ++r) {
+  for (int r = static_cast<int>(Rank::kAttrs); r <= static_cast<int>(Rank::kLeaf); ++r) {
     names.insert(RankName(static_cast<Rank>(r)));
   }
   EXPECT_EQ(names.size(), static_cast<size_t>(Rank::kLeaf));

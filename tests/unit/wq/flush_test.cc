@@ -195,16 +195,16 @@ TEST_F(FlushTest, MoreFlushersThanColours) {
     items.push_back(std::make_unique<Item>([&] { end.WaitAnnounced(); }));
     Item* const item = items.back().get();
     ASSERT_TRUE(Engine::Queue(wq, *item, i % 2));
-    const uint64_t before = wq->flush.current;
+    const uint64_t before = wq->flush.current();
     flushers.emplace_back([this, item, &flushed] {
       wq::FlushWorkqueue(wq);
       EXPECT_EQ(item->Runs(), 1);
       flushed.fetch_add(1);
     });
-    if (i < wq::kColours - 1) Eventually([&] { return wq->flush.current > before; });
+    if (i < wq::kColours - 1) Eventually([&] { return wq->flush.current() > before; });
   }
   EXPECT_EQ(flushed, 0);
-  EXPECT_EQ(wq->flush.current, static_cast<uint64_t>(wq::kColours - 1));
+  EXPECT_EQ(wq->flush.current(), static_cast<uint64_t>(wq::kColours - 1));
   end.Open();
   for (std::thread& t : flushers) t.join();
   EXPECT_EQ(flushed, kFlushers);
@@ -217,8 +217,8 @@ TEST_F(FlushTest, ColoursWrap) {
     wq::FlushWorkqueue(wq);
     EXPECT_EQ(item.Runs(), 1);
   }
-  EXPECT_EQ(wq->flush.current, 100u);
-  EXPECT_EQ(wq->flush.done, 100u);
+  EXPECT_EQ(wq->flush.current(), 100u);
+  EXPECT_EQ(wq->flush.done(), 100u);
 }
 
 TEST_F(FlushTest, DrainWaitsForChains) {

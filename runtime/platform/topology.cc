@@ -1,0 +1,196 @@
+#include "runtime/platform/topology.h"
+
+#include <fcntl.h>
+
+#include <cstring>
+#include <new>
+
+#include "runtime/base/raw_log.h"
+#include "runtime/base/sys.h"
+
+namespace cmwq::platform {
+namespace {
+
+constexpr const char* kScopeNames[kScopes] = {"default", "cpu",  "smt",   "cache_shard",
+                                              "cache",   "numa", "system"};
+constexpr int kMaxCacheIndex = 16;
+
+// The start of a small file as text. False: not readable.
+bool ReadText(const char* path, char* text, size_t size) {
+  const long fd = base::Sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0) return false;
+  size_t used = 0;
+  while (used < size - 1) {
+    const long n = base::Sys(SYS_read, fd, text + used, size - 1 - used);
+    if (n <= 0) break;
+    used += static_cast<size_t>(n);
+  }
+  base::SysClose(static_cast<int>(fd));
+  // A list that did not fit ends at its last whole entry.
+  if (used == size - 1) {
+    while (used > 0 && text[used - 1] != ',') --used;
+    if (used > 0) --used;
+  }
+  text[used] = '\0';
+  return used > 0;
+}
+
+}  // namespace
+
+const char* ScopeName(Scope scope) { return kScopeNames[static_cast<int>(scope)]; }
+
+bool ScopeFromName(const char* name, Scope* scope) {
+  for (int i = 0; i < kScopes; ++i) {
+    if (strcmp(name, kScopeNames[i]) != 0) continue;
+    *scope = static_cast<Scope>(i);
+    return true;
+  }
+  return false;
+}
+
+Topology::~Topology() { delete[] pod_of_[0]; }
+
+bool Topology::ReadSet(const char* path, CpuSet* set) const {
+  char text[16384];
+  return ReadText(path, text, sizeof(text)) && set->Parse(text);
+}
+
+// Makes a pod of those of `members` that have none yet. Its number, or -1 for an empty one.
+int Topology::Add(Scope scope, const CpuSet& members) {
+  int16_t* const pod_of = pod_of_[static_cast<int>(scope)];
+  int& nr = nr_pods_[static_cast<int>(scope)];
+  bool any = false;
+  for (int cpu = members.Next(0); cpu >= 0; cpu = members.Next(cpu + 1)) {
+    if (!cpus_.Has(cpu) || pod_of[cpu] >= 0) continue;
+    pod_of[cpu] = static_cast<int16_t>(nr);
+    any = true;
+  }
+  return any ? nr++ : -1;
+}
+
+CpuSet Topology::PodCpus(Scope scope, int pod) const {
+  CpuSet members;
+  if (pod < 0) return members;
+  for (int cpu = cpus_.Next(0); cpu >= 0; cpu = cpus_.Next(cpu + 1)) {
+    if (pod_of_[static_cast<int>(scope)][cpu] == pod) members.Add(cpu);
+  }
+  return members;
+}
+
+// The hardware threads of one core; those without a word about it are alone.
+void Topology::GroupSiblings(Scope scope, Scope within) {
+  static constexpr const char* kFiles[] = {"topology/core_cpus_list",
+                                           "topology/thread_siblings_list"};
+  for (int cpu = cpus_.Next(0); cpu >= 0; cpu = cpus_.Next(cpu + 1)) {
+    if (Grouped(scope, cpu)) continue;
+    CpuSet members;
+    bool found = false;
+    for (const char* const file : kFiles) {
+      char path[256];
+      if (found) break;
+      base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/%s", root_, cpu, file);
+      found = ReadSet(path, &members);
+    }
+    if (!found) members = CpuSet();
+    members.Add(cpu);
+    Add(scope, members & PodOf(within, cpu));
+  }
+}
+
+void Topology::GroupNodes() {
+  char path[256];
+  CpuSet nodes;
+  base::RawFormat(path, sizeof(path), "%s/devices/system/node/online", root_);
+  if (ReadSet(path, &nodes)) {
+    for (int node = nodes.Next(0); node >= 0; node = nodes.Next(node + 1)) {
+      CpuSet members;
+      base::RawFormat(path, sizeof(path), "%s/devices/system/node/node%d/cpulist", root_, node);
+      if (ReadSet(path, &members)) Add(Scope::kNuma, members);
+    }
+  }
+  Add(Scope::kNuma, cpus_);  // those that no node claims
+}
+
+// The last level: the widest cache that holds data.
+void Topology::GroupCaches() {
+  for (int cpu = cpus_.Next(0); cpu >= 0; cpu = cpus_.Next(cpu + 1)) {
+    if (Grouped(Scope::kCache, cpu)) continue;
+    CpuSet widest;
+    int highest = 0;
+    for (int index = 0; index < kMaxCacheIndex; ++index) {
+      char path[256], text[64];
+      base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/cache/index%d/level", root_,
+                      cpu, index);
+      if (!ReadText(path, text, sizeof(text))) break;
+      const int level = text[0] - '0';
+      base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/cache/index%d/type", root_,
+                      cpu, index);
+      if (ReadText(path, text, sizeof(text)) && text[0] == 'I') continue;  // instructions
+      if (level <= highest) continue;
+      CpuSet shared;
+      base::RawFormat(path, sizeof(path),
+                      "%s/devices/system/cpu/cpu%d/cache/index%d/shared_cpu_list", root_, cpu, index);
+      if (!ReadSet(path, &shared)) continue;
+      highest = level;
+      widest = shared;
+    }
+    if (highest == 0) widest = PodOf(Scope::kNuma, cpu);
+    widest.Add(cpu);
+    Add(Scope::kCache, widest & PodOf(Scope::kNuma, cpu));
+  }
+}
+
+// Each cache is cut into shards of about `shard_cores` cores whose sizes differ by one core at most;
+// the siblings of a core stay together (kernel 7.1: cache_shard).
+void Topology::GroupShards(int shard_cores) {
+  for (int cache = 0; cache < nr_pods(Scope::kCache); ++cache) {
+    const CpuSet members = PodCpus(Scope::kCache, cache);
+    int cores = 0;
+    for (int cpu = members.Next(0); cpu >= 0; cpu = members.Next(cpu + 1)) {
+      if (PodOf(Scope::kSmt, cpu).Next(0) == cpu) ++cores;  // each core once, by its first thread
+    }
+    const int shards = shard_cores > 0 ? (cores + shard_cores - 1) / shard_cores : 1;
+    int cpu = members.Next(0);
+    for (int shard = 0; shard < shards; ++shard) {
+      int left = cores / shards + (shard < cores % shards ? 1 : 0);
+      CpuSet part;
+      for (; left > 0 && cpu >= 0; cpu = members.Next(cpu + 1)) {
+        if (PodOf(Scope::kSmt, cpu).Next(0) != cpu) continue;
+        const CpuSet core = PodOf(Scope::kSmt, cpu);
+        for (int c = core.Next(0); c >= 0; c = core.Next(c + 1)) part.Add(c);
+        --left;
+      }
+      Add(Scope::kCacheShard, part);
+    }
+  }
+}
+
+bool Topology::Load(const char* root, const CpuSet& cpus, int shard_cores) {
+  root_ = root;
+  cpus_ = cpus;
+  nr_cpu_ids_ = 0;
+  for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) nr_cpu_ids_ = cpu + 1;
+  const size_t n = static_cast<size_t>(nr_cpu_ids_) * kScopes;
+  delete[] pod_of_[0];
+  int16_t* const all = new (std::nothrow) int16_t[n];
+  pod_of_[0] = all;
+  if (all == nullptr) return false;
+  for (size_t i = 0; i < n; ++i) all[i] = -1;
+  for (int s = 0; s < kScopes; ++s) {
+    pod_of_[s] = all + static_cast<size_t>(s) * nr_cpu_ids_;
+    nr_pods_[s] = 0;
+  }
+  Add(Scope::kSystem, cpus_);
+  Add(Scope::kDefault, cpus_);
+  GroupNodes();
+  GroupCaches();
+  GroupSiblings(Scope::kSmt, Scope::kCache);
+  for (int cpu = cpus_.Next(0); cpu >= 0; cpu = cpus_.Next(cpu + 1)) {
+    Add(Scope::kCpu, CpuSet::Of(cpu));
+  }
+  GroupShards(shard_cores);
+  root_ = nullptr;
+  return true;
+}
+
+}  // namespace cmwq::platform

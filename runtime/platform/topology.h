@@ -1,0 +1,65 @@
+// Topology: which CPUs share what, read from sysfs. Grouped into pods per affinity scope, as the kernel
+// does for unbound workqueues (Documentation/core-api/workqueue.rst, "Affinity Scopes").
+//
+// Not thread-safe while it loads; immutable afterwards.
+
+#ifndef CMWQ_RUNTIME_PLATFORM_TOPOLOGY_H_
+#define CMWQ_RUNTIME_PLATFORM_TOPOLOGY_H_
+
+#include <cstdint>
+
+#include "runtime/platform/cpu_set.h"
+
+namespace cmwq::platform {
+
+// From narrow to wide; each pod of a scope lies within one pod of the next. Numbers as in cmwq.h.
+enum class Scope : uint8_t { kDefault, kCpu, kSmt, kCacheShard, kCache, kNuma, kSystem };
+inline constexpr int kScopes = 7;
+
+// "cpu", "smt", ... as in the kernel's affinity_scope attribute.
+const char* ScopeName(Scope scope);
+// False: no such name.
+bool ScopeFromName(const char* name, Scope* scope);
+
+class Topology {
+ public:
+  Topology() = default;
+  ~Topology();
+  Topology(const Topology&) = delete;
+  Topology& operator=(const Topology&) = delete;
+
+  // Groups `cpus` by what `root` (the product: "/sys") says. A fact that cannot be read (a container
+  // that hides sysfs, a CPU that is offline) is replaced by the next wider one that can: no siblings:
+  // each CPU alone; no caches: one per node; no nodes: one. Shards have about `shard_cores` cores.
+  // False without memory.
+  bool Load(const char* root, const CpuSet& cpus, int shard_cores);
+
+  const CpuSet& cpus() const { return cpus_; }
+  // Pods of a scope are numbered from 0. -1: not one of cpus().
+  int Pod(Scope scope, int cpu) const {
+    return cpus_.Has(cpu) ? pod_of_[static_cast<int>(scope)][cpu] : -1;
+  }
+  int nr_pods(Scope scope) const { return nr_pods_[static_cast<int>(scope)]; }
+  CpuSet PodCpus(Scope scope, int pod) const;
+  // CPUs that share a pod with `cpu`.
+  CpuSet PodOf(Scope scope, int cpu) const { return PodCpus(scope, Pod(scope, cpu)); }
+
+ private:
+  void GroupSiblings(Scope scope, Scope within);
+  void GroupNodes();
+  void GroupCaches();
+  void GroupShards(int shard_cores);
+  int Add(Scope scope, const CpuSet& members);
+  bool Grouped(Scope scope, int cpu) const { return pod_of_[static_cast<int>(scope)][cpu] >= 0; }
+  bool ReadSet(const char* path, CpuSet* set) const;
+
+  const char* root_ = nullptr;         // S: only while loading
+  CpuSet cpus_;                        // I
+  int nr_cpu_ids_ = 0;                 // I
+  int16_t* pod_of_[kScopes] = {};      // I: by CPU number
+  int nr_pods_[kScopes] = {};          // I
+};
+
+}  // namespace cmwq::platform
+
+#endif  // CMWQ_RUNTIME_PLATFORM_TOPOLOGY_H_

@@ -1,0 +1,64 @@
+// Attributes of unbound queues: which pools serve which CPU. Changed as a whole: everything that can
+// fail is done before anything is visible (kernel: apply_wqattrs_prepare, _commit).
+//
+// Locks: PoolTable::mu over a change from Prepare to Commit or Abort.
+
+#ifndef CMWQ_RUNTIME_WQ_ATTRS_H_
+#define CMWQ_RUNTIME_WQ_ATTRS_H_
+
+#include "runtime/wq/workqueue.h"
+
+namespace cmwq::wq {
+
+class AttrsChange {
+ public:
+  AttrsChange() = default;
+  ~AttrsChange();
+  AttrsChange(const AttrsChange&) = delete;
+  AttrsChange& operator=(const AttrsChange&) = delete;
+
+  // Finds or makes the pwqs. CPUs outside of what unbound queues may use are left out of the mask; if
+  // none is left, all those are taken. 0 or ENOMEM; the destructor leaves nothing behind.
+  int Prepare(Workqueue* wq, const WqAttrs& attrs) CMWQ_REQUIRES(wq->pools->mu);
+  // The pools are those of new queues: they stay.
+  void KeepPools();
+  // Makes the first worker of each pool. EAGAIN: one has none.
+  int GoLive() const;
+  // Publishes. Items queued from now on go to the new pwqs, the old ones finish what they have.
+  void Commit() CMWQ_EXCLUDES(wq_->mutex);
+
+  AttrsChange* next = nullptr;  // S: for a caller that changes several queues
+
+ private:
+  struct Slot {
+    Pwq* pwq;
+    bool fresh;  // made by Prepare, not linked yet
+  };
+  Pwq* GetPwq(bool strict, const platform::CpuSet& pod, const platform::CpuSet& mask)
+      CMWQ_NO_TSA;  // the caller of Prepare holds the table's lock
+  Pwq* FindPwq(pool::WorkerPool* pool);
+  void TakeInUse(const Slot& slot, int colour) CMWQ_NO_TSA;  // under wq_->mutex, by Commit
+  void RetireOthers();
+  bool Chosen(const Pwq* pwq) const;
+  void CountNodes(const platform::CpuSet& effective, const platform::Topology& topology);
+
+  Workqueue* wq_ = nullptr;      // S
+  WqAttrs attrs_;                // S
+  Pwq* dfl_ = nullptr;           // S: for CPUs whose pod has none of the mask
+  Pwq** by_cpu_ = nullptr;       // S: new table
+  Slot* slots_ = nullptr;        // S: every pwq of it once, with a user of its pool each
+  int nr_slots_ = 0;             // S
+  int* node_cpus_ = nullptr;     // S: for Workqueue::node_cpus
+};
+
+// The whole change. 0 or errno: EINVAL (bound queue, nice out of range, no usable CPU in the mask),
+// ENOMEM, EAGAIN (no worker can be made for one of the pools); the old attributes stay then.
+int ApplyAttrs(Workqueue* wq, const WqAttrs& attrs) CMWQ_EXCLUDES(wq->pools->mu, wq->mutex);
+// The attributes of a new unbound queue, without threads. 0 or ENOMEM.
+int InitAttrs(Workqueue* wq) CMWQ_EXCLUDES(wq->pools->mu, wq->mutex);
+// Context: the queue is frozen, changed or created. Recomputes each node's share of max_active.
+void UpdateNodeMax(Workqueue* wq) CMWQ_REQUIRES(wq->mutex);
+
+}  // namespace cmwq::wq
+
+#endif  // CMWQ_RUNTIME_WQ_ATTRS_H_

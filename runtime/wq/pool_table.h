@@ -1,0 +1,95 @@
+// PoolTable: every worker pool there is. Two per CPU from the start; unbound ones as attributes ask for
+// them, shared by all queues whose attributes come to the same (kernel: get_unbound_pool).
+//
+// Pools are never freed: a work word keeps the number of the pool that ran the item last. One that
+// nobody uses has no threads, and is taken again for the next attributes.
+
+#ifndef CMWQ_RUNTIME_WQ_POOL_TABLE_H_
+#define CMWQ_RUNTIME_WQ_POOL_TABLE_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/base/annotations.h"
+#include "runtime/base/conf.h"
+#include "runtime/platform/topology.h"
+#include "runtime/pool/pool.h"
+#include "runtime/sync/mutex.h"
+
+namespace cmwq::wq {
+
+class PoolTable {
+ public:
+  static constexpr int kMaxUnbound = 1024;
+  static constexpr int kMaxPools = 2 * platform::CpuSet::kMaxCpus + kMaxUnbound;
+
+  // Makes the pools of all CPUs that the process may use, without threads: those come with a pool's
+  // first item. sys_root: where the topology is read, "/sys" in the product; it must stay valid.
+  // Context: once, before anybody else knows the table. Locks: none needed.
+  void Start(platform::Env* env, platform::EventThread* events, const base::Conf* conf,
+             const char* sys_root, int highpri_nice) CMWQ_EXCLUDES(mu);
+
+  // The pool for these attributes, with one more user; made if there is none. Null: no memory, or
+  // kMaxUnbound different ones in use. Undone by WorkerPool::DropUser.
+  pool::WorkerPool* GetUnbound(int nice, bool strict, const platform::CpuSet& pod,
+                               const platform::CpuSet& mask) CMWQ_REQUIRES(mu);
+  // Read when the first queue asks. Null without memory.
+  const platform::Topology* topology() CMWQ_REQUIRES(mu);
+  // Usable CPUs that unbound queues may use (kernel: wq_unbound_cpumask).
+  platform::CpuSet unbound_cpus() const CMWQ_REQUIRES(mu) { return unbound_cpus_; }
+  void SetUnboundCpus(const platform::CpuSet& set) CMWQ_REQUIRES(mu);
+  // The CPU whose pod takes an unbound item that was queued on `cpu`: that one if unbound work may run
+  // there, else one after the other of those where it may (kernel: wq_select_unbound_cpu).
+  int PickUnboundCpu(int cpu);
+
+  // `cpu`, or another one if it is not ours.
+  int UsableCpu(int cpu) const {
+    if (cpus.Has(cpu)) return cpu;
+    const int next = cpus.Next(cpu);
+    return next >= 0 ? next : cpus.Next(0);
+  }
+  // What Scope::kDefault means.
+  platform::Scope default_scope() const {
+    return static_cast<platform::Scope>(conf_->default_affinity_scope);
+  }
+
+  template <class F>
+  void ForEachPool(F visit) const {
+    const int n = nr_pools.load(std::memory_order_acquire);  // pairs with the store in Make
+    for (int i = 0; i < n; ++i) visit(*ById(i));
+  }
+  // Null: no such pool. Every number in a work word names one.
+  pool::WorkerPool* ById(int id) const {
+    return id < kMaxPools ? by_id_[id].load(std::memory_order_acquire) : nullptr;  // pairs: Make
+  }
+
+  // Attributes, and who shares which pool. Held over attribute changes, thread creation included: an
+  // outermost lock that no worker takes.
+  sync::Mutex mu{sync::Rank::kAttrs};
+
+  pool::WorkerPool* per_cpu[2][platform::CpuSet::kMaxCpus] = {};  // I: [high priority][cpu]
+  std::atomic<int> nr_pools{0};                             // AT(Make, ForEachPool)
+  platform::CpuSet cpus;                                    // I: after start-up
+  int nr_cpu_ids = 0;                                       // I: highest usable CPU number plus one
+  int highpri_nice = -20;                                   // I: after start-up
+
+ private:
+  pool::WorkerPool* Make(const pool::WorkerPool::Attrs& attrs);
+
+  std::atomic<pool::WorkerPool*> by_id_[kMaxPools] = {};    // AT(Make, ById): set once
+  platform::Env* env_ = nullptr;                            // I: after start-up
+  platform::EventThread* events_ = nullptr;                 // I: after start-up
+  const base::Conf* conf_ = nullptr;                        // I: after start-up
+  const char* sys_root_ = nullptr;                          // I: after start-up
+  int nr_unbound_ CMWQ_GUARDED_BY(mu) = 0;
+  platform::Topology topology_ CMWQ_GUARDED_BY(mu);
+  bool topology_read_ CMWQ_GUARDED_BY(mu) = false;
+  platform::CpuSet unbound_cpus_ CMWQ_GUARDED_BY(mu);
+  // Copy for queuers, who take no lock: one flag per CPU. Relaxed, either answer is a usable CPU.
+  std::atomic<uint8_t> unbound_ok_[platform::CpuSet::kMaxCpus] = {};  // AT(SetUnboundCpus, PickUnboundCpu)
+  std::atomic<uint32_t> round_robin_{0};                    // AT(PickUnboundCpu): relaxed, a hint
+};
+
+}  // namespace cmwq::wq
+
+#endif  // CMWQ_RUNTIME_WQ_POOL_TABLE_H_
