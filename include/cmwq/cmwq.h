@@ -78,12 +78,12 @@ struct cmwq_delayed_work {
 };
 
 enum {
-  CMWQ_UNBOUND = 1 << 1,       /* workers run on any CPU and are not concurrency-managed */
+  CMWQ_UNBOUND = 1 << 1,       /* workers are not bound to a CPU and not concurrency-managed */
   CMWQ_FREEZABLE = 1 << 2,     /* takes part in cmwq_freeze_workqueues_begin */
   CMWQ_MEM_RECLAIM = 1 << 3,   /* has a rescuer: one item makes progress even without new threads */
   CMWQ_HIGHPRI = 1 << 4,       /* served by the high-priority pool of each CPU */
   CMWQ_CPU_INTENSIVE = 1 << 5, /* items do not hold back others of the same CPU while they run */
-  CMWQ_SYSFS = 1 << 6          /* visible to the tools by name */
+  CMWQ_SYSFS = 1 << 6          /* visible to the tools by name, see cmwq_find_workqueue in attrs.h */
 };
 
 enum {
@@ -98,12 +98,14 @@ enum {
 };
 
 /*
- * Workqueues (kernel: alloc_workqueue and friends).
+ * Workqueues (kernel: alloc_workqueue and friends). Attributes of unbound queues and access by name:
+ * cmwq/attrs.h. Default queues: cmwq/system_wq.h.
  */
 
 /*
  * Creates a queue. `name` (at most 31 bytes, cut with one warning) names it in reports. `max_active`
- * bounds how many of its items are executed at once per CPU (for CMWQ_UNBOUND: in the whole process);
+ * bounds how many of its items are executed at once per CPU (for CMWQ_UNBOUND: in the whole process,
+ * shared out to NUMA nodes by their CPUs, see cmwq_workqueue_set_min_active);
  * 0 means CMWQ_DFL_ACTIVE, larger values are clamped to CMWQ_MAX_ACTIVE. The first queue starts the
  * runtime. Returns null with errno EINVAL (null name, unknown flag, negative max_active), ENOMEM, or
  * EAGAIN (the rescuer, the event thread or the first worker could not be created).
@@ -134,6 +136,17 @@ CMWQ_API void cmwq_drain_workqueue(struct cmwq_workqueue *wq);
  * Returns 0, or -1 with errno EINVAL (null, negative, ordered queue).
  */
 CMWQ_API int cmwq_workqueue_set_max_active(struct cmwq_workqueue *wq, int max_active);
+
+/*
+ * Least share of max_active that each NUMA node of an unbound queue gets (kernel:
+ * workqueue_set_min_active); the default is 8. Chains of items that wait for each other must not be
+ * longer, or they may wait for ever. Values above max_active count as max_active. Returns 0, or -1 with
+ * errno EINVAL (null, negative, bound or ordered queue).
+ */
+CMWQ_API int cmwq_workqueue_set_min_active(struct cmwq_workqueue *wq, int min_active);
+
+/* True if items of the queue wait for max_active on that CPU (CMWQ_CPU_ANY: the calling one). A hint. */
+CMWQ_API bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue *wq);
 
 /*
  * Items.
@@ -176,11 +189,32 @@ CMWQ_API bool cmwq_disable_work_sync(struct cmwq_work *work);
 /* Undoes one disable. Returns true when the item can be queued again. */
 CMWQ_API bool cmwq_enable_work(struct cmwq_work *work);
 
+/*
+ * The same, and if the item can be queued again, queues it on `wq` whether a queueing was refused
+ * meanwhile or not (kernel: enable_and_queue_work).
+ */
+CMWQ_API bool cmwq_enable_and_queue_work(struct cmwq_workqueue *wq, struct cmwq_work *work);
+
 /* CMWQ_WORK_PENDING and CMWQ_WORK_RUNNING, as of a moment ago: for reports, not for decisions. */
 CMWQ_API unsigned cmwq_work_busy(const struct cmwq_work *work);
 
 /* The item that the calling thread is executing, or null. */
 CMWQ_API struct cmwq_work *cmwq_current_work(void);
+
+/* True if the calling thread is the rescuer of a CMWQ_MEM_RECLAIM queue. */
+CMWQ_API bool cmwq_current_is_workqueue_rescuer(void);
+
+/*
+ * Says in reports what the item that the calling worker executes is about, until it returns; at most 31
+ * bytes, copied. Ignored outside a worker.
+ */
+CMWQ_API void cmwq_set_worker_desc(const char *desc);
+
+/*
+ * Queues on an unbound queue near NUMA node `node` (kernel: queue_work_node). A bound queue, or a node
+ * without a usable CPU, is treated as by cmwq_queue_work.
+ */
+CMWQ_API bool cmwq_queue_work_node(int node, struct cmwq_workqueue *wq, struct cmwq_work *work);
 
 /*
  * Delayed items. The timer belongs to the item: a queue is not drained of un-expired timers.
@@ -192,6 +226,15 @@ CMWQ_API bool cmwq_queue_delayed_work(struct cmwq_workqueue *wq, struct cmwq_del
 /* Sets a new delay whether pending or not. Returns whether it was pending. */
 CMWQ_API bool cmwq_mod_delayed_work(struct cmwq_workqueue *wq, struct cmwq_delayed_work *dwork,
                                     uint64_t delay_ns);
+/* The same on a given CPU, as cmwq_queue_work_on. */
+CMWQ_API bool cmwq_queue_delayed_work_on(int cpu, struct cmwq_workqueue *wq,
+                                         struct cmwq_delayed_work *dwork, uint64_t delay_ns);
+CMWQ_API bool cmwq_mod_delayed_work_on(int cpu, struct cmwq_workqueue *wq,
+                                       struct cmwq_delayed_work *dwork, uint64_t delay_ns);
+/* As the functions of the same name for items without a timer. */
+CMWQ_API bool cmwq_disable_delayed_work(struct cmwq_delayed_work *dwork);
+CMWQ_API bool cmwq_disable_delayed_work_sync(struct cmwq_delayed_work *dwork);
+CMWQ_API bool cmwq_enable_delayed_work(struct cmwq_delayed_work *dwork);
 CMWQ_API bool cmwq_cancel_delayed_work(struct cmwq_delayed_work *dwork);
 CMWQ_API bool cmwq_cancel_delayed_work_sync(struct cmwq_delayed_work *dwork);
 /* Queues a waiting item at once, then flushes it. */

@@ -6,13 +6,79 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/core/capi.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/work_word.h"
 
+namespace cmwq::core {
+
+bool Misuse(const char* function, const char* what) {
+  static constinit std::atomic<const char*> reported[64] = {};
+  for (auto& slot : reported) {
+    const char* seen = nullptr;
+    if (slot.compare_exchange_strong(seen, function, std::memory_order_relaxed)) break;
+    if (seen == function) return false;
+  }
+  base::RawLog(base::LogLevel::kError, "%s: %s; ignored", function, what);
+  return false;
+}
+
+bool Usable(const char* function, const struct cmwq_work* work) {
+  if (work == nullptr) return Misuse(function, "null work");
+  if (work->fn_ == nullptr) return Misuse(function, "the work was not initialised");
+  return true;
+}
+
+int Fail(int err) {
+  errno = err;
+  return -1;
+}
+
+wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool ordered,
+                          bool shared) {
+  constexpr unsigned kKnownFlags = CMWQ_UNBOUND | CMWQ_FREEZABLE | CMWQ_MEM_RECLAIM |
+                                   CMWQ_HIGHPRI | CMWQ_CPU_INTENSIVE | CMWQ_SYSFS;
+  if (name == nullptr || (flags & ~kKnownFlags) != 0 || max_active < 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  Runtime& r = Runtime::Get();
+  int err = r.Start();
+  wq::Workqueue* queue = nullptr;
+  if (err == 0) {
+    queue = wq::CreateWorkqueue(name, ordered ? flags | CMWQ_UNBOUND : flags, max_active, ordered,
+                                r.pools(), r.env(), &err);
+  }
+  if (queue != nullptr && !wq::LivePwq(queue, r.PickCpu(CMWQ_CPU_ANY))->pool->served()) {
+    // No worker anywhere that could ever run its items: better no queue than one that hangs.
+    base::RawLog(base::LogLevel::kWarn,
+                 "queue %s: not one worker can be created; raise the limit of threads", name);
+    if (queue->rescuer != nullptr) queue->rescuer->Stop();
+    wq::FreeWorkqueue(queue);
+    queue = nullptr;
+    err = EAGAIN;
+  }
+  if (queue == nullptr) {
+    errno = err;
+    return nullptr;
+  }
+  queue->shared = shared;
+  r.AddQueue(queue);
+  return queue;
+}
+
+}  // namespace cmwq::core
+
 namespace {
 
+using cmwq::core::AllocQueue;
+using cmwq::core::Fail;
+using cmwq::core::Handle;
+using cmwq::core::Impl;
+using cmwq::core::Misuse;
 using cmwq::core::Runtime;
+using cmwq::core::Usable;
 using cmwq::wq::Word;
 using cmwq::wq::WordOf;
 using cmwq::wq::Workqueue;
@@ -20,63 +86,23 @@ using cmwq::wq::Workqueue;
 static_assert(sizeof(struct cmwq_work) <= 64);
 static_assert(sizeof(struct cmwq_delayed_work) <= 128);
 
-constexpr unsigned kKnownFlags = CMWQ_UNBOUND | CMWQ_FREEZABLE | CMWQ_MEM_RECLAIM | CMWQ_HIGHPRI |
-                                 CMWQ_CPU_INTENSIVE | CMWQ_SYSFS;
-
-Workqueue* Impl(struct cmwq_workqueue* wq) { return reinterpret_cast<Workqueue*>(wq); }
-
-// One line per function and process: a misuse in a loop must not flood the log.
-bool Misuse(const char* function, const char* what) {
-  static constinit std::atomic<const char*> reported[32] = {};
-  for (auto& slot : reported) {
-    const char* seen = nullptr;
-    if (slot.compare_exchange_strong(seen, function, std::memory_order_relaxed)) break;
-    if (seen == function) return false;
-  }
-  cmwq::base::RawLog(cmwq::base::LogLevel::kError, "%s: %s; ignored", function, what);
-  return false;
-}
-
-// An item that was never initialised has no function.
-bool Usable(const char* function, const struct cmwq_work* work) {
-  if (work == nullptr) return Misuse(function, "null work");
-  if (work->fn_ == nullptr) return Misuse(function, "the work was not initialised");
-  return true;
-}
-
-struct cmwq_workqueue* Alloc(const char* name, unsigned flags, int max_active, bool ordered) {
-  if (name == nullptr || (flags & ~kKnownFlags) != 0 || max_active < 0) {
-    errno = EINVAL;
-    return nullptr;
-  }
-  Runtime& r = Runtime::Get();
-  int err = r.Start();
-  Workqueue* wq = nullptr;
-  if (err == 0) {
-    wq = cmwq::wq::CreateWorkqueue(name, ordered ? flags | CMWQ_UNBOUND : flags, max_active, ordered,
-                                   r.pools(), r.env(), &err);
-  }
-  if (wq != nullptr && !cmwq::wq::LivePwq(wq, r.PickCpu(CMWQ_CPU_ANY))->pool->served()) {
-    // No worker anywhere that could ever run its items: better no queue than one that hangs.
-    cmwq::base::RawLog(cmwq::base::LogLevel::kWarn,
-                       "queue %s: not one worker can be created; raise the limit of threads", name);
-    if (wq->rescuer != nullptr) wq->rescuer->Stop();
-    cmwq::wq::FreeWorkqueue(wq);
-    wq = nullptr;
-    err = EAGAIN;
-  }
-  if (wq == nullptr) {
-    errno = err;
-    return nullptr;
-  }
-  r.AddQueue(wq);
-  return reinterpret_cast<struct cmwq_workqueue*>(wq);
-}
-
 bool FromOwnItem(const Workqueue* wq) {
   const cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
   return w != nullptr && w->current_pwq != nullptr &&
          static_cast<cmwq::wq::Pwq*>(w->current_pwq)->wq == wq;
+}
+
+// What it would wait for is not known to anybody.
+bool RefuseShared(const char* function, const Workqueue* wq) {
+  if (wq->shared) Misuse(function, "a default queue is shared by the whole process");
+  return wq->shared;
+}
+
+// CMWQ_CPU_ANY for a CPU that is not usable.
+int CheckedCpu(const char* function, int cpu) {
+  if (cpu == CMWQ_CPU_ANY || Runtime::Get().pools()->cpus.Has(cpu)) return cpu;
+  CMWQ_WARN_ONCE("%s: CPU %d is not usable here; another one is taken", function, cpu);
+  return CMWQ_CPU_ANY;
 }
 
 bool QueueOn(const char* function, int cpu, struct cmwq_workqueue* wq, struct cmwq_work* work) {
@@ -95,11 +121,11 @@ int cmwq_version(void) {
 }
 
 struct cmwq_workqueue* cmwq_alloc_workqueue(const char* name, unsigned flags, int max_active) {
-  return Alloc(name, flags, max_active, false);
+  return Handle(AllocQueue(name, flags, max_active, false, false));
 }
 
 struct cmwq_workqueue* cmwq_alloc_ordered_workqueue(const char* name, unsigned flags) {
-  return Alloc(name, flags, 1, true);
+  return Handle(AllocQueue(name, flags, 1, true, false));
 }
 
 void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
@@ -109,6 +135,7 @@ void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
     Misuse("cmwq_destroy_workqueue", "called from an item of the same queue");
     return;
   }
+  if (RefuseShared("cmwq_destroy_workqueue", wq)) return;
   wq->state.store(cmwq::wq::WqState::kDestroying, std::memory_order_seq_cst);
   cmwq::wq::DrainWorkqueue(wq);
   if (wq->rescuer != nullptr) wq->rescuer->Stop();
@@ -128,6 +155,7 @@ void cmwq_flush_workqueue(struct cmwq_workqueue* wq) {
     Misuse("cmwq_flush_workqueue", "null workqueue");
     return;
   }
+  if (RefuseShared("cmwq_flush_workqueue", Impl(wq))) return;
   cmwq::wq::FlushWorkqueue(Impl(wq));
 }
 
@@ -136,19 +164,27 @@ void cmwq_drain_workqueue(struct cmwq_workqueue* wq) {
     Misuse("cmwq_drain_workqueue", "null workqueue");
     return;
   }
+  if (RefuseShared("cmwq_drain_workqueue", Impl(wq))) return;
   cmwq::wq::DrainWorkqueue(Impl(wq));
 }
 
-int cmwq_workqueue_set_max_active(struct cmwq_workqueue* handle, int max_active) {
-  Workqueue* const wq = Impl(handle);
-  if (wq == nullptr || max_active < 0 || wq->ordered) {
-    errno = EINVAL;
-    return -1;
-  }
-  cmwq::sync::MutexLock hold(wq->mutex);
-  wq->saved_max_active = cmwq::wq::ClampMaxActive(max_active);
-  cmwq::wq::ApplyMaxActive(wq);
+int cmwq_workqueue_set_max_active(struct cmwq_workqueue* wq, int max_active) {
+  if (wq == nullptr || !cmwq::wq::SetMaxActive(Impl(wq), max_active)) return Fail(EINVAL);
   return 0;
+}
+
+int cmwq_workqueue_set_min_active(struct cmwq_workqueue* wq, int min_active) {
+  if (wq == nullptr || !cmwq::wq::SetMinActive(Impl(wq), min_active)) return Fail(EINVAL);
+  return 0;
+}
+
+bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue* wq) {
+  if (wq == nullptr) return Misuse("cmwq_workqueue_congested", "null workqueue");
+  Runtime& r = Runtime::Get();
+  cmwq::wq::Pwq* const pwq =
+      Impl(wq)->PwqFor(r.PickCpu(CheckedCpu("cmwq_workqueue_congested", cpu)));
+  cmwq::sync::MutexLock hold(pwq->pool->lock);
+  return !pwq->inactive.empty();
 }
 
 void cmwq_work_init(struct cmwq_work* work, cmwq_work_fn fn) {
@@ -167,12 +203,15 @@ bool cmwq_queue_work(struct cmwq_workqueue* wq, struct cmwq_work* work) {
 }
 
 bool cmwq_queue_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_work* work) {
-  Runtime& r = Runtime::Get();
-  if (cpu != CMWQ_CPU_ANY && wq != nullptr && !r.pools()->cpus.Has(cpu)) {
-    CMWQ_WARN_ONCE("cmwq_queue_work_on: CPU %d is not usable here; another one is taken", cpu);
-    cpu = CMWQ_CPU_ANY;
-  }
-  return QueueOn("cmwq_queue_work_on", cpu, wq, work);
+  constexpr const char* kName = "cmwq_queue_work_on";
+  return QueueOn(kName, wq != nullptr ? CheckedCpu(kName, cpu) : cpu, wq, work);
+}
+
+bool cmwq_queue_work_node(int node, struct cmwq_workqueue* wq, struct cmwq_work* work) {
+  constexpr const char* kName = "cmwq_queue_work_node";
+  int cpu = CMWQ_CPU_ANY;
+  if (wq != nullptr && Impl(wq)->unbound()) cpu = Runtime::Get().pools()->CpuOfNode(node);
+  return QueueOn(kName, cpu, wq, work);
 }
 
 bool cmwq_flush_work(struct cmwq_work* work) {
@@ -202,6 +241,13 @@ bool cmwq_enable_work(struct cmwq_work* work) {
   return Usable("cmwq_enable_work", work) && cmwq::wq::EnableWork(work);
 }
 
+bool cmwq_enable_and_queue_work(struct cmwq_workqueue* wq, struct cmwq_work* work) {
+  if (wq == nullptr) return Misuse("cmwq_enable_and_queue_work", "null workqueue");
+  if (!cmwq_enable_work(work)) return false;
+  cmwq_queue_work(wq, work);  // pending already is as good
+  return true;
+}
+
 // Kernel: cancel_work_sync is disable, cancel, wait, enable.
 bool cmwq_cancel_work_sync(struct cmwq_work* work) {
   if (!Usable("cmwq_cancel_work_sync", work) || !Runtime::Get().started()) return false;
@@ -228,6 +274,18 @@ struct cmwq_work* cmwq_current_work(void) {
   return w != nullptr ? w->current_work : nullptr;
 }
 
+bool cmwq_current_is_workqueue_rescuer(void) {
+  const cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
+  return w != nullptr && w->is_rescuer;
+}
+
+void cmwq_set_worker_desc(const char* desc) {
+  cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
+  if (w == nullptr || w->current_work == nullptr || desc == nullptr) return;
+  cmwq::sync::MutexLock hold(w->pool->lock);
+  strncpy(w->desc, desc, sizeof(w->desc) - 1);
+}
+
 void cmwq_delayed_work_init(struct cmwq_delayed_work* d, cmwq_work_fn fn) {
   if (d == nullptr || fn == nullptr) {
     Misuse("cmwq_delayed_work_init", "null argument");
@@ -237,20 +295,44 @@ void cmwq_delayed_work_init(struct cmwq_delayed_work* d, cmwq_work_fn fn) {
   cmwq_work_init(&d->work, fn);
 }
 
-bool cmwq_queue_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
-                             uint64_t delay_ns) {
+bool cmwq_queue_delayed_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
+                                uint64_t delay_ns) {
   if (wq == nullptr) return Misuse("cmwq_queue_delayed_work", "null workqueue");
   if (!Usable("cmwq_queue_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
   Runtime& r = Runtime::Get();
-  return cmwq::wq::QueueDelayed(Impl(wq), d, delay_ns, r.events(), r.env());
+  cpu = r.PickCpu(CheckedCpu("cmwq_queue_delayed_work_on", cpu));
+  return cmwq::wq::QueueDelayed(Impl(wq), cpu, d, delay_ns, r.events(), r.env());
+}
+
+bool cmwq_queue_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
+                             uint64_t delay_ns) {
+  return cmwq_queue_delayed_work_on(CMWQ_CPU_ANY, wq, d, delay_ns);
+}
+
+bool cmwq_mod_delayed_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
+                              uint64_t delay_ns) {
+  if (wq == nullptr) return Misuse("cmwq_mod_delayed_work", "null workqueue");
+  if (!Usable("cmwq_mod_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  Runtime& r = Runtime::Get();
+  cpu = r.PickCpu(CheckedCpu("cmwq_mod_delayed_work_on", cpu));
+  return cmwq::wq::ModDelayed(Impl(wq), cpu, d, delay_ns, r.pools(), r.events(), r.env());
 }
 
 bool cmwq_mod_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
                            uint64_t delay_ns) {
-  if (wq == nullptr) return Misuse("cmwq_mod_delayed_work", "null workqueue");
-  if (!Usable("cmwq_mod_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
-  Runtime& r = Runtime::Get();
-  return cmwq::wq::ModDelayed(Impl(wq), d, delay_ns, r.pools(), r.events(), r.env());
+  return cmwq_mod_delayed_work_on(CMWQ_CPU_ANY, wq, d, delay_ns);
+}
+
+bool cmwq_disable_delayed_work(struct cmwq_delayed_work* d) {
+  return cmwq_disable_work(d != nullptr ? &d->work : nullptr);
+}
+
+bool cmwq_disable_delayed_work_sync(struct cmwq_delayed_work* d) {
+  return cmwq_disable_work_sync(d != nullptr ? &d->work : nullptr);
+}
+
+bool cmwq_enable_delayed_work(struct cmwq_delayed_work* d) {
+  return cmwq_enable_work(d != nullptr ? &d->work : nullptr);
 }
 
 bool cmwq_cancel_delayed_work(struct cmwq_delayed_work* d) {
@@ -268,14 +350,7 @@ bool cmwq_flush_delayed_work(struct cmwq_delayed_work* d) {
   return cmwq::wq::FlushDelayed(d, r.pools(), r.events());
 }
 
-void cmwq_freeze_workqueues_begin(void) {
-  Runtime::Get().ForEachQueue([](Workqueue* wq) {
-    if ((wq->flags & CMWQ_FREEZABLE) == 0) return;
-    cmwq::sync::MutexLock hold(wq->mutex);
-    wq->frozen = true;
-    cmwq::wq::ApplyMaxActive(wq);
-  });
-}
+void cmwq_freeze_workqueues_begin(void) { Runtime::Get().Freeze(true); }
 
 bool cmwq_freeze_workqueues_busy(void) {
   bool busy = false;
@@ -289,14 +364,7 @@ bool cmwq_freeze_workqueues_busy(void) {
   return busy;
 }
 
-void cmwq_thaw_workqueues(void) {
-  Runtime::Get().ForEachQueue([](Workqueue* wq) {
-    if ((wq->flags & CMWQ_FREEZABLE) == 0) return;
-    cmwq::sync::MutexLock hold(wq->mutex);
-    wq->frozen = false;
-    cmwq::wq::ApplyMaxActive(wq);
-  });
-}
+void cmwq_thaw_workqueues(void) { Runtime::Get().Freeze(false); }
 
 void cmwq_block_begin(void) { cmwq::pool::WorkerSleeping(); }
 void cmwq_block_end(void) { cmwq::pool::WorkerRunning(); }

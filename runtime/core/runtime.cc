@@ -11,6 +11,7 @@
 #include "runtime/base/conf.h"
 #include "runtime/core/io.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/attrs.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::core {
@@ -84,14 +85,67 @@ int Runtime::PickCpu(int cpu) {
   return table_.UsableCpu(cpu == CMWQ_CPU_ANY ? env_->Cpu() : cpu);
 }
 
+namespace {
+
+void FreezeQueue(wq::Workqueue* queue, bool frozen) {
+  if ((queue->flags & CMWQ_FREEZABLE) == 0) return;
+  sync::MutexLock hold(queue->mutex);
+  queue->frozen = frozen;
+  wq::ApplyMaxActive(queue);
+}
+
+}  // namespace
+
+void Runtime::Freeze(bool frozen) {
+  sync::MutexLock hold(mu_);
+  frozen_ = frozen;
+  for (base::ListNode* n = queues_.front(); n != nullptr; n = queues_.next(n)) {
+    FreezeQueue(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)), frozen);
+  }
+}
+
 void Runtime::AddQueue(wq::Workqueue* queue) {
   sync::MutexLock hold(mu_);
+  if (frozen_) FreezeQueue(queue, true);
   queues_.PushBack(&queue->all_entry);
 }
 
 void Runtime::RemoveQueue(wq::Workqueue* queue) {
+  // The table's lock too: who changes the attributes of all queues holds it throughout.
+  sync::MutexLock table(table_.mu);
   sync::MutexLock hold(mu_);
   base::ListUnlink(&queue->all_entry);
+}
+
+// Locks: PoolTable::mu throughout, so that no queue goes away; mu_ only for the list, because the first
+// worker of a pool may need it (Revive).
+int Runtime::SetUnboundCpus(const platform::CpuSet& set) {
+  sync::MutexLock table(table_.mu);
+  if ((set & table_.cpus).Empty()) return EINVAL;
+  const platform::CpuSet old = table_.unbound_cpus();
+  table_.SetUnboundCpus(set);
+  wq::AttrsChange* changes = nullptr;
+  int err = 0;
+  ForEachQueue([&](wq::Workqueue* queue) CMWQ_NO_TSA {
+    if (err != 0 || !queue->unbound()) return;
+    auto* const change = new (std::nothrow) wq::AttrsChange;
+    if (change == nullptr) {
+      err = ENOMEM;
+      return;
+    }
+    change->next = changes;
+    changes = change;
+    err = change->Prepare(queue, queue->attrs);
+  });
+  for (wq::AttrsChange* c = changes; c != nullptr && err == 0; c = c->next) err = c->GoLive();
+  if (err != 0) table_.SetUnboundCpus(old);
+  while (changes != nullptr) {
+    wq::AttrsChange* const change = changes;
+    changes = change->next;
+    if (err == 0) change->Commit();
+    delete change;
+  }
+  return err;
 }
 
 // Before a pool's first thread. Only a forked child has something to do: the event thread and the

@@ -30,6 +30,11 @@ class Runtime {
   // The usable CPU for a request of `cpu` (CMWQ_CPU_ANY: the caller's).
   int PickCpu(int cpu);
 
+  // Freezes or thaws the freezable queues, those included that are made later.
+  void Freeze(bool frozen) CMWQ_EXCLUDES(mu_);
+  // Changes what unbound queues may use, and every unbound queue, or nothing. 0 or errno, see attrs.h.
+  int SetUnboundCpus(const platform::CpuSet& set) CMWQ_EXCLUDES(mu_);
+
   void AddQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
   void RemoveQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
   template <class F>
@@ -53,6 +58,7 @@ class Runtime {
   sync::Mutex mu_{sync::Rank::kRuntime};
   std::atomic<bool> started_{false};                     // AT(Start, started)
   bool handlers_ CMWQ_GUARDED_BY(mu_) = false;           // fork and exit handlers are registered
+  bool frozen_ CMWQ_GUARDED_BY(mu_) = false;             // freezable queues are frozen
   bool revive_ CMWQ_GUARDED_BY(mu_) = false;             // child of fork: threads are to be made anew
   platform::Env* env_ = nullptr;                         // I: after Start
   platform::EventThread* events_ = nullptr;              // I: after Start

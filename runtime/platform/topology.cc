@@ -97,6 +97,13 @@ void Topology::GroupSiblings(Scope scope, Scope within) {
   }
 }
 
+int Topology::PodOfNode(int node) const {
+  for (int pod = 0; pod < nr_pods(Scope::kNuma); ++pod) {
+    if (node >= 0 && node_of_[pod] == node) return pod;
+  }
+  return -1;
+}
+
 void Topology::GroupNodes() {
   char path[256];
   CpuSet nodes;
@@ -105,7 +112,9 @@ void Topology::GroupNodes() {
     for (int node = nodes.Next(0); node >= 0; node = nodes.Next(node + 1)) {
       CpuSet members;
       base::RawFormat(path, sizeof(path), "%s/devices/system/node/node%d/cpulist", root_, node);
-      if (ReadSet(path, &members)) Add(Scope::kNuma, members);
+      if (!ReadSet(path, &members)) continue;
+      const int pod = Add(Scope::kNuma, members);
+      if (pod >= 0) node_of_[pod] = static_cast<int16_t>(node);
     }
   }
   Add(Scope::kNuma, cpus_);  // those that no node claims
@@ -170,7 +179,7 @@ bool Topology::Load(const char* root, const CpuSet& cpus, int shard_cores) {
   cpus_ = cpus;
   nr_cpu_ids_ = 0;
   for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) nr_cpu_ids_ = cpu + 1;
-  const size_t n = static_cast<size_t>(nr_cpu_ids_) * kScopes;
+  const size_t n = static_cast<size_t>(nr_cpu_ids_) * (kScopes + 1);
   delete[] pod_of_[0];
   int16_t* const all = new (std::nothrow) int16_t[n];
   pod_of_[0] = all;
@@ -180,6 +189,7 @@ bool Topology::Load(const char* root, const CpuSet& cpus, int shard_cores) {
     pod_of_[s] = all + static_cast<size_t>(s) * nr_cpu_ids_;
     nr_pods_[s] = 0;
   }
+  node_of_ = all + static_cast<size_t>(kScopes) * nr_cpu_ids_;
   Add(Scope::kSystem, cpus_);
   Add(Scope::kDefault, cpus_);
   GroupNodes();

@@ -41,6 +41,8 @@ class Topology {
   }
   int nr_pods(Scope scope) const { return nr_pods_[static_cast<int>(scope)]; }
   CpuSet PodCpus(Scope scope, int pod) const;
+  // The kNuma pod with the machine's number `node`. -1: no such node, or none of its CPUs is ours.
+  int PodOfNode(int node) const;
   // CPUs that share a pod with `cpu`.
   CpuSet PodOf(Scope scope, int cpu) const { return PodCpus(scope, Pod(scope, cpu)); }
 
@@ -58,6 +60,7 @@ class Topology {
   int nr_cpu_ids_ = 0;                 // I
   int16_t* pod_of_[kScopes] = {};      // I: by CPU number
   int nr_pods_[kScopes] = {};          // I
+  int16_t* node_of_ = nullptr;         // I: by kNuma pod; -1: CPUs that no node claims
 };
 
 }  // namespace cmwq::platform

@@ -205,6 +205,7 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   w->current_work = nullptr;
   w->current_fn = nullptr;
   w->current_pwq = nullptr;
+  w->desc[0] = '\0';
   w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);
   pwq->pool->lock.AssertHeld();

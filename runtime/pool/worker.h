@@ -40,6 +40,7 @@ struct Worker {
   cmwq_work_fn current_fn = nullptr;     // K
   PwqBase* current_pwq = nullptr;        // K
   uint64_t current_start_ns = 0;         // K: for reports
+  char desc[32] = "";                    // L: cmwq_set_worker_desc; empty between items
   base::List scheduled;                  // L: items that must run after the current one, here
   // Hooks.
   uint32_t block_depth = 0;              // S: nesting of blocking regions

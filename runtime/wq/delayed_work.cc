@@ -39,21 +39,20 @@ void FireDelayed(platform::Timer* t) {
   QueueFromTimer(wq, d->cpu_, &d->work);
 }
 
-bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
+bool QueueDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t delay_ns,
                   platform::EventThread* events, platform::Env* env) {
-  const int cpu = wq->pools->UsableCpu(env->Cpu());
   if (delay_ns == 0) return QueueWork(wq, cpu, &d->work);
   LivePwq(wq, cpu);  // not from the timer: it would create threads under kTimer
   return ArmDelayed(wq, cpu, d, Deadline(env, delay_ns), events);
 }
 
-bool ModDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns, PoolTable* pools,
+bool ModDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t delay_ns, PoolTable* pools,
                 platform::EventThread* events, platform::Env* env) {
   bool was_pending = false;
   for (;;) {
     if (CancelWork(&d->work, pools, events)) was_pending = true;
     if (Word::Disabled(WordOf(&d->work).load(std::memory_order_relaxed))) return was_pending;
-    if (QueueDelayed(wq, d, delay_ns, events, env)) return was_pending;
+    if (QueueDelayed(wq, cpu, d, delay_ns, events, env)) return was_pending;
     // Refused, for as long as the queue drains; or somebody queued it in between: then that queueing is
     // taken back in turn.
     if (Refused(wq)) return was_pending;

@@ -85,6 +85,15 @@ void PoolTable::SetUnboundCpus(const platform::CpuSet& set) {
   }
 }
 
+int PoolTable::CpuOfNode(int node) {
+  sync::MutexLock hold(mu);
+  if (topology() == nullptr) return CMWQ_CPU_ANY;
+  const platform::CpuSet members =
+      topology_.PodCpus(platform::Scope::kNuma, topology_.PodOfNode(node)) & unbound_cpus_;
+  const int here = env_->Cpu();
+  return members.Has(here) ? here : members.Next(0);
+}
+
 int PoolTable::PickUnboundCpu(int cpu) {
   if (cpu >= 0 && cpu < nr_cpu_ids && unbound_ok_[cpu].load(std::memory_order_relaxed) != 0) {
     return cpu;

@@ -41,6 +41,8 @@ class PoolTable {
   // The CPU whose pod takes an unbound item that was queued on `cpu`: that one if unbound work may run
   // there, else one after the other of those where it may (kernel: wq_select_unbound_cpu).
   int PickUnboundCpu(int cpu);
+  // A CPU of NUMA node `node`, the caller's if it is one. CMWQ_CPU_ANY: no such node.
+  int CpuOfNode(int node) CMWQ_EXCLUDES(mu);
 
   // `cpu`, or another one if it is not ours.
   int UsableCpu(int cpu) const {

@@ -189,10 +189,10 @@ bool WorkqueueEmpty(Workqueue* wq);
 
 // delayed_work.cc
 void FireDelayed(platform::Timer* t);
-bool QueueDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns,
+bool QueueDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t delay_ns,
                   platform::EventThread* events, platform::Env* env);
-bool ModDelayed(Workqueue* wq, struct cmwq_delayed_work* d, uint64_t delay_ns, PoolTable* pools,
-                platform::EventThread* events, platform::Env* env);
+bool ModDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t delay_ns,
+                PoolTable* pools, platform::EventThread* events, platform::Env* env);
 bool FlushDelayed(struct cmwq_delayed_work* d, PoolTable* pools, platform::EventThread* events);
 
 }  // namespace cmwq::wq

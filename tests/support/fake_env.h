@@ -118,10 +118,10 @@ class Engine {
   }
   bool Flush(Item& item) { return wq::FlushWork(item.work(), &table); }
   bool QueueDelayed(wq::Workqueue* wq, Item& item, uint64_t ms) {
-    return wq::QueueDelayed(wq, &item.d, ms * base::kNsPerMs, &events, &env);
+    return wq::QueueDelayed(wq, table.UsableCpu(env.Cpu()), &item.d, ms * base::kNsPerMs, &events, &env);
   }
   bool ModDelayed(wq::Workqueue* wq, Item& item, uint64_t ms) {
-    return wq::ModDelayed(wq, &item.d, ms * base::kNsPerMs, &table, &events, &env);
+    return wq::ModDelayed(wq, table.UsableCpu(env.Cpu()), &item.d, ms * base::kNsPerMs, &table, &events, &env);
   }
   bool FlushDelayed(Item& item) { return wq::FlushDelayed(&item.d, &table, &events); }
 

@@ -128,7 +128,7 @@ TEST_F(DelayedTest, ARefusedQueueingChangesNothing) {
 
 TEST_F(DelayedTest, VeryLongDelays) {
   Item item;
-  EXPECT_TRUE(wq::QueueDelayed(wq, &item.d, ~uint64_t{0}, &e.events, &e.env));
+  EXPECT_TRUE(wq::QueueDelayed(wq, 0, &item.d, ~uint64_t{0}, &e.events, &e.env));
   e.Advance(1000);
   EXPECT_TRUE(Pending(item));
   EXPECT_TRUE(e.Cancel(item));

@@ -1,0 +1,32 @@
+// What the files of the C interface share: argument checks and the way to the engine.
+
+#ifndef CMWQ_RUNTIME_CORE_CAPI_H_
+#define CMWQ_RUNTIME_CORE_CAPI_H_
+
+#include <cmwq/cmwq.h>
+
+#include "runtime/wq/workqueue.h"
+
+namespace cmwq::core {
+
+inline wq::Workqueue* Impl(struct cmwq_workqueue* queue) {
+  return reinterpret_cast<wq::Workqueue*>(queue);
+}
+inline struct cmwq_workqueue* Handle(wq::Workqueue* queue) {
+  return reinterpret_cast<struct cmwq_workqueue*>(queue);
+}
+
+// Reports a wrong call, one line per function and process: a misuse in a loop must not flood the log.
+// Returns false.
+bool Misuse(const char* function, const char* what);
+// An item that was never initialised has no function.
+bool Usable(const char* function, const struct cmwq_work* work);
+// -1 with errno.
+int Fail(int err);
+
+// cmwq_alloc_workqueue. shared: a default queue, which nobody may flush or destroy.
+wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool ordered, bool shared);
+
+}  // namespace cmwq::core
+
+#endif  // CMWQ_RUNTIME_CORE_CAPI_H_
