@@ -33,6 +33,16 @@ class PoolTestPeer {
     sync::MutexLock hold(pool.lock);
     return pool.nr_pending_;
   }
+  // Objects of workers that have ended.
+  static int FreeSlots(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    int n = 0;
+    for (base::ListNode* node = pool.free_slots_.front(); node != nullptr;
+         node = pool.free_slots_.next(node)) {
+      ++n;
+    }
+    return n;
+  }
   static bool SetFlags(WorkerPool& pool, Worker* w, uint32_t flags) {
     return pool.conc_.SetFlags(*w->word, flags);
   }
@@ -40,6 +50,23 @@ class PoolTestPeer {
     pool.conc_.ReplaceFlags(*w->word, clear, set);
   }
   static int RawRunning(WorkerPool& pool) { return pool.conc_.RawRunning(); }
+  // As WorkerPool::Presume, by a detector that then loses the CPU: nobody is woken.
+  static bool PresumeOnly(WorkerPool& pool, const Suspect& suspect) {
+    return pool.conc_.Presume(pool.words_[suspect.slot], suspect.word);
+  }
+  static bool Stopping(Rescuer& rescuer) {
+    sync::MutexLock hold(rescuer.mayday_lock_);
+    return rescuer.stop_;
+  }
+  static size_t Maydays(Rescuer& rescuer) {
+    sync::MutexLock hold(rescuer.mayday_lock_);
+    size_t n = 0;
+    for (base::ListNode* node = rescuer.maydays_.front(); node != nullptr;
+         node = rescuer.maydays_.next(node)) {
+      ++n;
+    }
+    return n;
+  }
   static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
 };
 
@@ -55,8 +82,9 @@ class FakeEnv final : public platform::Env {
   void ParkUntil(sync::Parker& parker, uint64_t) override { parker.Park(); }
   int CreateThread(void* (*fn)(void*), void* arg, size_t, pthread_t* thread) override {
     creations.fetch_add(1);
+    if (before_create != nullptr) before_create();
     for (int left = fail_next.load(); left > 0;) {
-      if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return EAGAIN;
+      if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return fail_errno.load();
     }
     const int err = pthread_create(thread, nullptr, fn, arg);
     if (err == 0 && after_create != nullptr) after_create(arg);
@@ -71,9 +99,11 @@ class FakeEnv final : public platform::Env {
   }
 
   std::atomic<uint64_t> now{base::kNsPerSec};
+  std::function<void()> before_create;  // as after_create; an attempt may be held here
   std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
+  std::atomic<int> fail_errno{EAGAIN};
   std::atomic<int> cpu{0};
   std::atomic<int> binds{0};
   std::atomic<int> bind_result{0};
