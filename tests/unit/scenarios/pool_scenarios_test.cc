@@ -16,11 +16,12 @@ TEST(PoolScenario, Scenario01AsyncBumpSendsOffLastIdle) {
   CMWQ_NEEDS_TEST_POINTS();
   Engine& e = Engine::Make(1);
   wq::Workqueue* const wq = e.Alloc();
-  Gate wake, awake, second_done, third_done;
+  Gate wake, awake, decided, second_done, third_done;
   std::atomic<int> idle_at_start{-1};
   Item first([&] {
     wake.WaitAnnounced();
     awake.Open();
+    decided.Wait();  // counts as running
     second_done.WaitAnnounced();
   });
   Item second([&] {
@@ -43,6 +44,8 @@ TEST(PoolScenario, Scenario01AsyncBumpSendsOffLastIdle) {
     ASSERT_TRUE(Engine::Queue(wq, second));
     awake.Wait();
     ASSERT_TRUE(Engine::Queue(wq, third));
+    Eventually([&] { return e.Pool().Stats().nr_workers == 3 || idle_at_start >= 0; });
+    decided.Open();
     WaitRuns(first, 1);
   }
   EXPECT_EQ(second.Runs() + third.Runs(), 2);
