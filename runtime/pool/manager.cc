@@ -142,15 +142,20 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   }
 }
 
-// Calls the rescuer of every queue that has an item waiting here. Locks: takes kPool, kMayday.
+// Calls the rescuer of every queue that has an item waiting here, once each: a rescuer may take a call
+// off its list while this goes on, and a second one would put this pool in front of others that wait.
+// Locks: takes kPool, kMayday.
 void WorkerPool::SendMaydays() {
   sync::MutexLock hold(lock);
   if (!NeedToCreateWorker(Counts())) return;
+  ++mayday_round_;
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
     struct cmwq_work* const work =
         base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
-    if (pwq->rescuer != nullptr && pwq->rescuer->Mayday(pwq)) ++stats_.maydays;
+    if (pwq->rescuer == nullptr || pwq->mayday_round == mayday_round_) continue;
+    pwq->mayday_round = mayday_round_;
+    if (pwq->rescuer->Mayday(pwq)) ++stats_.maydays;
   }
 }
 
