@@ -113,6 +113,11 @@ TEST(CreationScenario, Scenario41TwoNeedsOneCreation) {
   first.end.Open();  // comes back, needs nobody, serves what there is
   WaitRuns(next[0], 1);
   WaitRuns(next[1], 1);
+  // Now it is the last idle one itself, and starts without a spare: somebody is making one.
+  Eventually([&] { return e.Pool().Stats().nr_idle == 1; });
+  Item third;
+  ASSERT_TRUE(Engine::Queue(wq, third));
+  Eventually([&] { return third.Runs() == 1 || e.env.creations > creations + 1; });
   EXPECT_EQ(e.env.creations, creations + 1);
   go_on.Open();
   Engine::WaitIdle(e.Pool());

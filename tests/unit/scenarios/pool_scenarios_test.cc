@@ -48,7 +48,8 @@ TEST(PoolScenario, Scenario01AsyncBumpSendsOffLastIdle) {
     decided.Open();
     WaitRuns(first, 1);
   }
-  EXPECT_EQ(second.Runs() + third.Runs(), 2);
+  WaitRuns(second, 1);
+  WaitRuns(third, 1);
   EXPECT_GE(idle_at_start, 1);
   Engine::WaitIdle(e.Pool());
   e.Destroy(wq);
@@ -94,7 +95,7 @@ TEST(PoolScenario, Scenario02ManagerRoleHeldByAnother) {
   go_on.Open();
   events.join();
   WaitRuns(a, 1);
-  EXPECT_FALSE(PoolTestPeer::Managing(s.e.Pool()));
+  Eventually([&] { return !PoolTestPeer::Managing(s.e.Pool()); });
 }
 
 // 5: two pools are taken out of management one after the other; work behind the busy worker of the first
