@@ -53,7 +53,7 @@ TEST_F(QueueScenario, Scenario16DestroyWaitsForBarriers) {
     EXPECT_TRUE(wq::WorkqueueEmpty(wq));
     drained = true;
   });
-  Eventually([&] { return wq->flush.current == 1; });
+  Eventually([&] { return wq->flush.current() == 1; });
   EXPECT_FALSE(drained);
   go_on.Open();
   destroyer.join();
@@ -92,9 +92,9 @@ TEST_F(QueueScenario, Scenario21MaxActiveInTotal) {
     wq::FlushWorkqueue(wq);
     EXPECT_EQ(most, total);
     for (const auto& item : items) EXPECT_EQ(item->Runs(), 1);
+    if (unbound) Engine::WaitIdle(*wq->PwqFor(0)->pool);
     e.Destroy(wq);
   }
-  Engine::WaitIdle(*e.table.unbound[0]);
 }
 
 // 35: flushers with a generation each, more than there are colours, while others queue all the time: each
@@ -119,15 +119,15 @@ TEST_F(QueueScenario, Scenario35FlushOverflow) {
   for (int i = 0; i < kFlushers; ++i) {
     held.push_back(std::make_unique<Held>());
     ASSERT_TRUE(Engine::Queue(wq, held.back()->item));
-    const uint64_t before = wq->flush.current;
+    const uint64_t before = wq->flush.current();
     flushers.emplace_back([&, i] {
       wq::FlushWorkqueue(wq);
       for (int earlier = 0; earlier <= i; ++earlier) EXPECT_EQ(held[earlier]->item.Runs(), 1);
       returned[i] = true;
     });
-    if (i < wq::kColours - 1) Eventually([&] { return wq->flush.current > before; });
+    if (i < wq::kColours - 1) Eventually([&] { return wq->flush.current() > before; });
   }
-  EXPECT_EQ(wq->flush.current, static_cast<uint64_t>(wq::kColours - 1));
+  EXPECT_EQ(wq->flush.current(), static_cast<uint64_t>(wq::kColours - 1));
   // One after the other; those with a colour of their own return while all later items are still held.
   for (int i = 0; i < kFlushers; ++i) {
     if (i < wq::kColours - 1) {
@@ -228,7 +228,7 @@ TEST_F(QueueScenario, Scenario48FreezeWithABacklog) {
   SetFrozen(wq, true);
   queue(kItems / 2, kItems);
   EXPECT_EQ(NrInactive(wq), kItems - kLimit);
-  SetMaxActive(wq, kRaised);
+  ASSERT_TRUE(wq::SetMaxActive(wq, kRaised));
   EXPECT_EQ(NrInactive(wq), kItems - kLimit);
   for (int i = 0; i < kLimit; ++i) ends[i]->Open();
   Eventually([&] { return NrActive(wq) == 0; });

@@ -51,7 +51,7 @@ TEST(RescuerScenario, Scenario06RescuerHeadOfLineBlocking) {
 // becomes active when the one before it is done.
 TEST(RescuerScenario, Scenario07OneCallServesAllActivations) {
   ShortHanded s(INT_MAX);
-  SetMaxActive(s.reclaim, 1);
+  ASSERT_TRUE(wq::SetMaxActive(s.reclaim, 1));
   Trace trace;
   Named items(&trace, 1000);
   items.Queue(s.reclaim);

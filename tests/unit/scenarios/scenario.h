@@ -42,11 +42,6 @@ inline int NrInactive(wq::Workqueue* wq, int cpu = 0) {
   return n;
 }
 
-inline void SetMaxActive(wq::Workqueue* wq, int max_active) {
-  sync::MutexLock hold(wq->mutex);
-  wq->saved_max_active = wq::ClampMaxActive(max_active);
-  wq::ApplyMaxActive(wq);
-}
 inline void SetFrozen(wq::Workqueue* wq, bool frozen) {
   sync::MutexLock hold(wq->mutex);
   wq->frozen = frozen;
