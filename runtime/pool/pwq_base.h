@@ -41,6 +41,7 @@ class PwqBase {
   bool cpu_intensive = false;       // I
   MaydayEntry mayday_entry;         // L: of the rescuer (kMayday)
   uint64_t mayday_round = 0;        // L: of the pool; see SendMaydays
+  int mayday_users = 0;             // L: of the pool; its users on behalf of calls not yet served
 
  protected:
   ~PwqBase() = default;

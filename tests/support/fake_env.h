@@ -93,14 +93,16 @@ class FakeEnv final : public platform::Env {
   void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
   platform::CpuSet AllowedCpus() override { return allowed; }
   int Cpu() override { return cpu.load(); }
-  int BindSelf(const platform::CpuSet&) override {
+  int BindSelf(const platform::CpuSet& cpus) override {
     binds.fetch_add(1);
+    if (on_bind != nullptr) on_bind(cpus);
     return bind_result.load();
   }
 
   std::atomic<uint64_t> now{base::kNsPerSec};
   std::function<void()> before_create;  // as after_create; an attempt may be held here
   std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
+  std::function<void(const platform::CpuSet& cpus)> on_bind;  // as after_create
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
   std::atomic<int> fail_errno{EAGAIN};
