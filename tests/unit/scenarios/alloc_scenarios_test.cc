@@ -97,9 +97,15 @@ struct cmwq_workqueue* Alloc(const Kind& kind) {
 // nothing is left behind, and the next attempt succeeds.
 TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
   for (const Kind& kind : kKinds) {
-    // Once without failures: the runtime and the first workers are there and stay.
+    // Once without failures and on every CPU: the runtime and the first workers are there and stay.
     struct cmwq_workqueue* const first = Alloc(kind);
     ASSERT_NE(first, nullptr) << kind.name;
+    const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus;
+    for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
+      Item item;
+      ASSERT_TRUE(cmwq_queue_work_on(cpu, first, item.work()));
+      cmwq_flush_workqueue(first);
+    }
     cmwq_destroy_workqueue(first);
   }
   const int queues = Queues();
