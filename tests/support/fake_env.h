@@ -33,6 +33,9 @@ class PoolTestPeer {
     sync::MutexLock hold(pool.lock);
     return pool.nr_pending_;
   }
+  // When the pool's timer fires, or kNever.
+  static uint64_t CullDue(WorkerPool& pool) { return Due(pool, &pool.cull_timer_.timer); }
+  static uint64_t ManageDue(WorkerPool& pool) { return Due(pool, &pool.manage_timer_.timer); }
   // Objects of workers that have ended.
   static int FreeSlots(WorkerPool& pool) {
     sync::MutexLock hold(pool.lock);
@@ -68,6 +71,12 @@ class PoolTestPeer {
     return n;
   }
   static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
+
+ private:
+  static uint64_t Due(WorkerPool& pool, const platform::Timer* t) {
+    sync::MutexLock hold(pool.events_->mu);
+    return platform::TimerHeap::Armed(t) ? t->deadline : base::kNever;
+  }
 };
 
 }  // namespace cmwq::pool

@@ -169,13 +169,13 @@ TEST(CreationScenario, Scenario43ManyWorkersLeaveAtOnce) {
     for (const auto& h : held) h->end.Open();
     for (const auto& h : held) WaitRuns(h->item, 1);
     Eventually([&] { return e.Pool().Stats().nr_idle == kWorkers + 1; });
-    Eventually([&] { return e.events.RunDue(e.env.NowNs()) != base::kNever; });
+    Eventually([&] { return PoolTestPeer::CullDue(e.Pool()) != base::kNever; });
     e.Advance(kTimeoutMs - 1);
     EXPECT_EQ(e.Pool().Stats().destroyed, destroyed);
     e.Advance(1);
     EXPECT_EQ(e.Pool().Stats().destroyed, destroyed + kWorkers - 1);
     EXPECT_EQ(e.Pool().Stats().nr_idle, 2);
-    EXPECT_EQ(e.events.RunDue(e.env.NowNs()), base::kNever);
+    EXPECT_EQ(PoolTestPeer::CullDue(e.Pool()), base::kNever);
     Eventually([&] { return PoolTestPeer::FreeSlots(e.Pool()) == kWorkers - 1; });
   }
   Engine::WaitIdle(e.Pool());

@@ -145,8 +145,6 @@ TEST(PoolScenario, Scenario05EachPoolIsKickedAfterItsSwitch) {
   e.Destroy(wq);
 }
 
-uint64_t NextTimer(Engine& e) { return e.events.RunDue(e.env.NowNs()); }
-
 // 24: the pool flips around "too many idle" every millisecond for longer than the time-out; the timer is
 // armed once and not moved, one worker goes, which never is one that just got work.
 TEST(PoolScenario, Scenario24CullingDuringOscillation) {
@@ -165,8 +163,8 @@ TEST(PoolScenario, Scenario24CullingDuringOscillation) {
     held[i].end.Open();
     Eventually([&] { return e.Pool().Stats().nr_idle == i - kBusy + 2; });
   }
-  Eventually([&] { return NextTimer(e) != base::kNever; });
-  const uint64_t due = NextTimer(e);
+  Eventually([&] { return PoolTestPeer::CullDue(e.Pool()) != base::kNever; });
+  const uint64_t due = PoolTestPeer::CullDue(e.Pool());
   EXPECT_EQ(due, e.env.NowNs() + kTimeoutMs * base::kNsPerMs);
   Item* flips[2 * kTimeoutMs] = {};
   for (int ms = 0; ms < 2 * kTimeoutMs; ++ms) {
@@ -179,7 +177,7 @@ TEST(PoolScenario, Scenario24CullingDuringOscillation) {
     ASSERT_TRUE(Engine::Queue(wq, *flips[ms]));
     started.Wait();
     Eventually([&] { return e.Pool().Stats().nr_idle == idle - 1; });
-    EXPECT_EQ(NextTimer(e), ms < kTimeoutMs ? due : base::kNever) << ms;
+    EXPECT_EQ(PoolTestPeer::CullDue(e.Pool()), ms < kTimeoutMs ? due : base::kNever) << ms;
     end.Open();
     WaitRuns(*flips[ms], 1);
     Eventually([&] { return e.Pool().Stats().nr_idle == idle; });

@@ -302,7 +302,7 @@ TEST(UnboundScenario, Scenario37CreationForAPoolThatNobodyWants) {
   e.Advance(5000);
   EXPECT_EQ(e.env.creations, creations);
   EXPECT_TRUE(Reusable(*wanted));
-  EXPECT_EQ(e.events.RunDue(e.env.NowNs()), base::kNever);
+  EXPECT_EQ(PoolTestPeer::ManageDue(*wanted), base::kNever);
   // The user goes while the thread is being made.
   e.env.fail_next = 0;
   ASSERT_EQ(wq::ApplyAttrs(wq, Attrs(e, Scope::kSystem, true, 6)), 0);
