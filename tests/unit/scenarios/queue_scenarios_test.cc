@@ -119,13 +119,13 @@ TEST_F(QueueScenario, Scenario35FlushOverflow) {
   for (int i = 0; i < kFlushers; ++i) {
     held.push_back(std::make_unique<Held>());
     ASSERT_TRUE(Engine::Queue(wq, held.back()->item));
-    const uint64_t before = wq->flush.current();
     flushers.emplace_back([&, i] {
       wq::FlushWorkqueue(wq);
       for (int earlier = 0; earlier <= i; ++earlier) EXPECT_EQ(held[earlier]->item.Runs(), 1);
       returned[i] = true;
     });
-    if (i < wq::kColours - 1) Eventually([&] { return wq->flush.current() > before; });
+    // What is queued next has another colour.
+    if (i < wq::kColours - 1) Eventually([&] { return Colour(wq) == i + 1; });
   }
   EXPECT_EQ(wq->flush.current(), static_cast<uint64_t>(wq::kColours - 1));
   // One after the other; those with a colour of their own return while all later items are still held.

@@ -31,6 +31,12 @@ inline int InFlight(wq::Workqueue* wq, int cpu = 0) {
   for (int colour : pwq->nr_in_flight) n += colour;
   return n;
 }
+// Of items that are queued now.
+inline int Colour(wq::Workqueue* wq, int cpu = 0) {
+  wq::Pwq* const pwq = wq->PwqFor(cpu);
+  sync::MutexLock hold(pwq->pool->lock);
+  return pwq->colour;
+}
 inline int NrInactive(wq::Workqueue* wq, int cpu = 0) {
   wq::Pwq* const pwq = wq->PwqFor(cpu);
   sync::MutexLock hold(pwq->pool->lock);

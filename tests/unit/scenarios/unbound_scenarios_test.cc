@@ -244,7 +244,9 @@ TEST(UnboundScenario, Scenario34SelfRequeueingItemOverAChange) {
   pool::WorkerPool& old = *wq->PwqFor(0)->pool;
   std::atomic<bool> stop{false};
   Item* self = nullptr;
+  std::atomic<int> elsewhere{0};
   Item endless([&] {
+    if (pool::CurrentWorker()->pool != &old) elsewhere.fetch_add(1);
     if (!stop) Engine::Queue(wq, *self);
   });
   self = &endless;
@@ -256,6 +258,8 @@ TEST(UnboundScenario, Scenario34SelfRequeueingItemOverAChange) {
   Item fresh;
   ASSERT_TRUE(Engine::Queue(wq, fresh));
   WaitRuns(fresh, 1);
+  EXPECT_EQ(elsewhere, 0);
+  EXPECT_TRUE(Used(old));
   stop = true;
   wq::DrainWorkqueue(wq);
   EXPECT_FALSE(Pending(endless));
