@@ -121,7 +121,8 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   const uint64_t now = pool->env_->NowNs();
   pool->lock.Lock();
   const bool ours = pool->managing_ && pool->manager_ == nullptr;
-  const bool relieved = ours && pool->nr_idle_ > 0;
+  // Whoever wanted the pool may be gone since the creation failed.
+  const bool relieved = ours && (pool->nr_idle_ > 0 || pool->nr_users_ == 0);
   if (relieved) pool->HoldRole(false, nullptr);
   // The workers that there are may block without a word; nobody else arms the detector then.
   if (ours && !relieved && pool->nr_pending_ > 0) pool->ArmDetector();
@@ -142,15 +143,24 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   }
 }
 
-// Calls the rescuer of every queue that has an item waiting here. Locks: takes kPool, kMayday.
+// Calls the rescuer of every queue that has an item waiting here, once each: a rescuer may take a call
+// off its list while this goes on, and a second one would put this pool in front of others that wait.
+// Locks: takes kPool, kMayday.
 void WorkerPool::SendMaydays() {
   sync::MutexLock hold(lock);
   if (!NeedToCreateWorker(Counts())) return;
+  ++mayday_round_;
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
     struct cmwq_work* const work =
         base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
-    if (pwq->rescuer != nullptr && pwq->rescuer->Mayday(pwq)) ++stats_.maydays;
+    if (pwq->rescuer == nullptr || pwq->mayday_round == mayday_round_) continue;
+    pwq->mayday_round = mayday_round_;
+    if (!pwq->rescuer->Mayday(pwq)) continue;
+    ++stats_.maydays;
+    // The queue may leave this pool before the rescuer comes: it must still find what it was called to.
+    ++pwq->mayday_users;
+    AddUser();
   }
 }
 

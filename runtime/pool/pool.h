@@ -225,6 +225,7 @@ class WorkerPool final : public Watched {
   bool cull_armed_ CMWQ_GUARDED_BY(lock) = false;
   bool cull_wanted_ CMWQ_GUARDED_BY(lock) = false;
   uint64_t next_create_ns_ CMWQ_GUARDED_BY(lock) = 0;  // cool-down ends
+  uint64_t mayday_round_ CMWQ_GUARDED_BY(lock) = 0;    // calls for help so far; see SendMaydays
 
   PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};
   std::atomic<uint64_t> nr_presumed_{0};           // AT(Presume, Stats): relaxed, a count only

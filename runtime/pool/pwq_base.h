@@ -40,6 +40,8 @@ class PwqBase {
   Rescuer* rescuer = nullptr;       // I: after the queue is published
   bool cpu_intensive = false;       // I
   MaydayEntry mayday_entry;         // L: of the rescuer (kMayday)
+  uint64_t mayday_round = 0;        // L: of the pool; see SendMaydays
+  int mayday_users = 0;             // L: of the pool; its users on behalf of calls not yet served
 
  protected:
   ~PwqBase() = default;

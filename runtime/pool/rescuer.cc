@@ -146,7 +146,11 @@ void Rescuer::ServePwq(PwqBase* pwq) {
     pool->ProcessScheduled(&worker_);
     nr_rescued_.fetch_add(1, std::memory_order_relaxed);
   }
-  if (again) Mayday(pwq);
+  // Whoever put the call on the list made it a user of the pool; that ends here, after the last look.
+  if (!again || !Mayday(pwq)) {
+    --pwq->mayday_users;
+    pool->DropUser();
+  }
   // Never leave a pool with work and nobody awake.
   Worker* const wake = pool->NeedWake();
   worker_.pool = nullptr;

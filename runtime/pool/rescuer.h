@@ -35,6 +35,7 @@ class Rescuer {
   bool IsSelf() const { return CurrentWorker() == &worker_; }
 
  private:
+  friend class PoolTestPeer;
   static constexpr int kBatch = 16;  // kernel RESCUER_BATCH: then others get their turn
 
   static void* Main(void* self);

@@ -121,6 +121,7 @@ void WorkerPool::WorkerLoop(Worker* w) {
 void WorkerPool::WorkUntilDone(Worker* w) {
   do {
     if (!NeedMoreWorker(Counts())) return;
+    CMWQ_TEST_POINT("worker.may_start");  // with the lock
     // A worker may start only while another one is idle or somebody manages; having managed, it asks
     // everything again.
     if (!MayStartWorking(Counts()) && ManageWorkers(w)) continue;

@@ -57,9 +57,11 @@ void WaitBarrier(Barrier* barrier) {
   pool::WorkerRunning();
 }
 
+// Address and function: an item may free itself, and another one be queued at its place and waited for
+// by the function that still runs.
 bool IsSelf(const struct cmwq_work* work) {
   const pool::Worker* const w = pool::CurrentWorker();
-  return w != nullptr && w->current_work == work;
+  return w != nullptr && w->current_work == work && w->current_fn == work->fn_;
 }
 
 // What the PENDING protocol (ownership.h) needs to plant a barrier.

@@ -37,7 +37,6 @@ void PoolTable::Start(platform::Env* env, platform::EventThread* events, const b
     }
     nr_cpu_ids = cpu + 1;
   }
-  sync::MutexLock hold(mu);
   SetUnboundCpus(cpus);
 }
 

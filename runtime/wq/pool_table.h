@@ -27,7 +27,7 @@ class PoolTable {
   // first item. sys_root: where the topology is read, "/sys" in the product; it must stay valid.
   // Context: once, before anybody else knows the table. Locks: none needed.
   void Start(platform::Env* env, platform::EventThread* events, const base::Conf* conf,
-             const char* sys_root, int highpri_nice) CMWQ_EXCLUDES(mu);
+             const char* sys_root, int highpri_nice) CMWQ_NO_TSA;
 
   // The pool for these attributes, with one more user; made if there is none. Null: no memory, or
   // kMaxUnbound different ones in use. Undone by WorkerPool::DropUser.

@@ -155,6 +155,7 @@ void ResetAfterFork(Workqueue* wq, void (*drop)(struct cmwq_work* work)) {
   wq->ForEachPwq([drop](Pwq* pwq) CMWQ_NO_TSA {
     while (base::ListNode* const node = pwq->inactive.PopFront()) drop(WorkOf(node));
     base::ListInit(&pwq->mayday_entry.node);
+    for (; pwq->mayday_users > 0; --pwq->mayday_users) pwq->pool->DropUser();
     pwq->nr_active = 0;
     for (int& n : pwq->nr_in_flight) n = 0;
     base::ListInit(&pwq->line_entry.node);

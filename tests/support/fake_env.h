@@ -33,6 +33,19 @@ class PoolTestPeer {
     sync::MutexLock hold(pool.lock);
     return pool.nr_pending_;
   }
+  // When the pool's timer fires, or kNever.
+  static uint64_t CullDue(WorkerPool& pool) { return Due(pool, &pool.cull_timer_.timer); }
+  static uint64_t ManageDue(WorkerPool& pool) { return Due(pool, &pool.manage_timer_.timer); }
+  // Objects of workers that have ended.
+  static int FreeSlots(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    int n = 0;
+    for (base::ListNode* node = pool.free_slots_.front(); node != nullptr;
+         node = pool.free_slots_.next(node)) {
+      ++n;
+    }
+    return n;
+  }
   static bool SetFlags(WorkerPool& pool, Worker* w, uint32_t flags) {
     return pool.conc_.SetFlags(*w->word, flags);
   }
@@ -40,7 +53,30 @@ class PoolTestPeer {
     pool.conc_.ReplaceFlags(*w->word, clear, set);
   }
   static int RawRunning(WorkerPool& pool) { return pool.conc_.RawRunning(); }
+  // As WorkerPool::Presume, by a detector that then loses the CPU: nobody is woken.
+  static bool PresumeOnly(WorkerPool& pool, const Suspect& suspect) {
+    return pool.conc_.Presume(pool.words_[suspect.slot], suspect.word);
+  }
+  static bool Stopping(Rescuer& rescuer) {
+    sync::MutexLock hold(rescuer.mayday_lock_);
+    return rescuer.stop_;
+  }
+  static size_t Maydays(Rescuer& rescuer) {
+    sync::MutexLock hold(rescuer.mayday_lock_);
+    size_t n = 0;
+    for (base::ListNode* node = rescuer.maydays_.front(); node != nullptr;
+         node = rescuer.maydays_.next(node)) {
+      ++n;
+    }
+    return n;
+  }
   static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
+
+ private:
+  static uint64_t Due(WorkerPool& pool, const platform::Timer* t) {
+    sync::MutexLock hold(pool.events_->mu);
+    return platform::TimerHeap::Armed(t) ? t->deadline : base::kNever;
+  }
 };
 
 }  // namespace cmwq::pool
@@ -55,8 +91,9 @@ class FakeEnv final : public platform::Env {
   void ParkUntil(sync::Parker& parker, uint64_t) override { parker.Park(); }
   int CreateThread(void* (*fn)(void*), void* arg, size_t, pthread_t* thread) override {
     creations.fetch_add(1);
+    if (before_create != nullptr) before_create();
     for (int left = fail_next.load(); left > 0;) {
-      if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return EAGAIN;
+      if (fail_next.compare_exchange_weak(left, left == INT_MAX ? left : left - 1)) return fail_errno.load();
     }
     const int err = pthread_create(thread, nullptr, fn, arg);
     if (err == 0 && after_create != nullptr) after_create(arg);
@@ -65,15 +102,19 @@ class FakeEnv final : public platform::Env {
   void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
   platform::CpuSet AllowedCpus() override { return allowed; }
   int Cpu() override { return cpu.load(); }
-  int BindSelf(const platform::CpuSet&) override {
+  int BindSelf(const platform::CpuSet& cpus) override {
     binds.fetch_add(1);
+    if (on_bind != nullptr) on_bind(cpus);
     return bind_result.load();
   }
 
   std::atomic<uint64_t> now{base::kNsPerSec};
+  std::function<void()> before_create;  // as after_create; an attempt may be held here
   std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
+  std::function<void(const platform::CpuSet& cpus)> on_bind;  // as after_create
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
+  std::atomic<int> fail_errno{EAGAIN};
   std::atomic<int> cpu{0};
   std::atomic<int> binds{0};
   std::atomic<int> bind_result{0};

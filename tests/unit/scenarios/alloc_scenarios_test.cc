@@ -1,0 +1,167 @@
+// Memory and threads run out while a queue is built. The process's operator new is replaced: it counts
+// what is alive and fails when told to.
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <new>
+
+#include "runtime/core/runtime.h"
+#include "tests/support/log_capture.h"
+#include "tests/unit/scenarios/scenario.h"
+
+namespace {
+
+std::atomic<int> g_fail_at{0};  // the so-many-th allocation from now fails; 0: none
+std::atomic<int> g_allocations{0};
+std::atomic<long> g_alive{0};
+
+void* Allocate(size_t bytes, bool may_fail) noexcept {
+  if (may_fail && g_fail_at.load() > 0) {
+    g_allocations.fetch_add(1);
+    if (g_fail_at.fetch_sub(1) == 1) return nullptr;
+  }
+  void* const p = malloc(bytes != 0 ? bytes : 1);
+  if (p != nullptr) g_alive.fetch_add(1);
+  return p;
+}
+void* AllocateAligned(size_t bytes, size_t alignment, bool may_fail) noexcept {
+  if (may_fail && g_fail_at.load() > 0) {
+    g_allocations.fetch_add(1);
+    if (g_fail_at.fetch_sub(1) == 1) return nullptr;
+  }
+  void* const p = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (p != nullptr) g_alive.fetch_add(1);
+  return p;
+}
+void Release(void* p) {
+  if (p == nullptr) return;
+  g_alive.fetch_sub(1);
+  free(p);
+}
+size_t Size(std::align_val_t alignment) { return static_cast<size_t>(alignment); }
+
+}  // namespace
+
+// Only the engine asks with nothrow.
+void* operator new(size_t n, const std::nothrow_t&) noexcept { return Allocate(n, true); }
+void* operator new[](size_t n, const std::nothrow_t&) noexcept { return Allocate(n, true); }
+void* operator new(size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return AllocateAligned(n, Size(a), true);
+}
+void* operator new[](size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return AllocateAligned(n, Size(a), true);
+}
+void* operator new(size_t n) { return Allocate(n, false); }
+void* operator new[](size_t n) { return Allocate(n, false); }
+void* operator new(size_t n, std::align_val_t a) { return AllocateAligned(n, Size(a), false); }
+void* operator new[](size_t n, std::align_val_t a) { return AllocateAligned(n, Size(a), false); }
+void operator delete(void* p) noexcept { Release(p); }
+void operator delete[](void* p) noexcept { Release(p); }
+void operator delete(void* p, size_t) noexcept { Release(p); }
+void operator delete[](void* p, size_t) noexcept { Release(p); }
+void operator delete(void* p, std::align_val_t) noexcept { Release(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { Release(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { Release(p); }
+void operator delete[](void* p, size_t, std::align_val_t) noexcept { Release(p); }
+
+namespace cmwq::test {
+namespace {
+
+struct Kind {
+  const char* name;
+  unsigned flags;
+  bool ordered;
+};
+constexpr Kind kKinds[] = {
+    {"bound", 0, false},
+    {"reclaim", CMWQ_MEM_RECLAIM, false},
+    {"unbound", CMWQ_UNBOUND, false},
+    {"ordered", CMWQ_MEM_RECLAIM, true},
+    {"highpri", CMWQ_HIGHPRI | CMWQ_FREEZABLE, false},
+};
+
+int Queues() {
+  int n = 0;
+  core::Runtime::Get().ForEachQueue([&n](wq::Workqueue*) { ++n; });
+  return n;
+}
+
+struct cmwq_workqueue* Alloc(const Kind& kind) {
+  return kind.ordered ? cmwq_alloc_ordered_workqueue(kind.name, kind.flags)
+                      : cmwq_alloc_workqueue(kind.name, kind.flags, 1);
+}
+
+// 47: each allocation in turn fails while a queue is built; the caller gets ENOMEM, no queue appears,
+// nothing is left behind, and the next attempt succeeds.
+TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
+  for (const Kind& kind : kKinds) {
+    // Once without failures and on every CPU: the runtime and the first workers are there and stay.
+    struct cmwq_workqueue* const first = Alloc(kind);
+    ASSERT_NE(first, nullptr) << kind.name;
+    const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus;
+    for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
+      Item item;
+      ASSERT_TRUE(cmwq_queue_work_on(cpu, first, item.work()));
+      cmwq_flush_workqueue(first);
+    }
+    cmwq_destroy_workqueue(first);
+  }
+  const int queues = Queues();
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(kind.name);
+    int failures = 0;
+    for (int at = 1;; ++at) {
+      const long alive = g_alive;
+      g_allocations = 0;
+      g_fail_at = at;
+      errno = 0;
+      struct cmwq_workqueue* const wq = Alloc(kind);
+      const int err = errno;
+      const bool failed = g_fail_at == 0;
+      g_fail_at = 0;
+      if (!failed) {
+        // Fewer allocations than `at`: the whole queue.
+        ASSERT_NE(wq, nullptr);
+        EXPECT_EQ(Queues(), queues + 1);
+        Item item;
+        EXPECT_TRUE(cmwq_queue_work(wq, item.work()));
+        cmwq_destroy_workqueue(wq);
+        EXPECT_EQ(item.Runs(), 1);
+        EXPECT_EQ(Queues(), queues);
+        break;
+      }
+      ++failures;
+      EXPECT_EQ(wq, nullptr) << "allocation " << at;
+      EXPECT_EQ(err, ENOMEM) << "allocation " << at;
+      EXPECT_EQ(Queues(), queues);
+      EXPECT_EQ(g_alive, alive) << "allocation " << at;
+    }
+    EXPECT_GE(failures, 3);  // the queue, its halves, at least one half
+  }
+}
+
+// 47, the thread of the rescuer instead of memory: the same.
+TEST(AllocScenario, Scenario47NoThreadForTheRescuer) {
+  LogCapture log;
+  Engine& e = Engine::Make(2);
+  for (int round = 0; round < 3; ++round) {
+    e.env.fail_next = 1;
+    const long alive = g_alive;
+    int err = 0;
+    wq::Workqueue* const wq =
+        wq::CreateWorkqueue("q", CMWQ_MEM_RECLAIM, 0, false, &e.table, &e.env, &err);
+    const long after = g_alive;
+    EXPECT_EQ(wq, nullptr);
+    EXPECT_EQ(err, EAGAIN);
+    log.Take();
+    EXPECT_LE(after, alive + 2);  // the captured line
+  }
+  wq::Workqueue* const wq = e.Alloc(CMWQ_MEM_RECLAIM);
+  ASSERT_NE(wq, nullptr);
+  e.Destroy(wq);
+}
+
+}  // namespace
+}  // namespace cmwq::test
