@@ -104,6 +104,7 @@ TEST_F(AttrsTest, ChangeThatFailsChangesNothing) {
   EXPECT_EQ(wq::ApplyAttrs(wq, Attrs(Scope::kCpu)), EAGAIN);
   EXPECT_EQ(PoolFor(wq, 0), before);
   e.env.fail_next = 0;
+  e.Advance(static_cast<uint64_t>(e.conf.create_cooldown_ms) + 100);
   ASSERT_TRUE(Engine::Queue(wq, item));
   wq::FlushWorkqueue(wq);
   EXPECT_EQ(item.Runs(), 2);
