@@ -80,25 +80,24 @@ void AttrsChange::CountNodes(const platform::CpuSet& effective,
 }
 
 int AttrsChange::Prepare(Workqueue* wq, const WqAttrs& attrs) {
-  PoolTable* const table = wq->pools;
   wq_ = wq;
   attrs_ = attrs;
-  const platform::Topology* const topology = table->topology();
-  const int n = table->nr_cpu_ids;
+  const platform::Topology* const topology = wq->pools->topology();
+  const int n = wq->pools->nr_cpu_ids;
   by_cpu_ = new (std::nothrow) Pwq*[n]();
   slots_ = new (std::nothrow) Slot[n + 1];
   node_cpus_ = new (std::nothrow) int[wq->nr_nodes]();
   if (topology == nullptr || by_cpu_ == nullptr || slots_ == nullptr || node_cpus_ == nullptr) {
     return ENOMEM;
   }
-  platform::CpuSet effective = attrs.mask & table->unbound_cpus();
-  if (effective.Empty()) effective = table->unbound_cpus();
+  platform::CpuSet effective = attrs.mask & wq->pools->unbound_cpus();
+  if (effective.Empty()) effective = wq->pools->unbound_cpus();
   CountNodes(effective, *topology);
   const platform::Scope scope =
-      attrs.scope == platform::Scope::kDefault ? table->default_scope() : attrs.scope;
+      attrs.scope == platform::Scope::kDefault ? wq->pools->default_scope() : attrs.scope;
   dfl_ = GetPwq(false, effective, effective);
   if (dfl_ == nullptr) return ENOMEM;
-  for (int cpu = table->cpus.Next(0); cpu >= 0; cpu = table->cpus.Next(cpu + 1)) {
+  for (int cpu = wq->pools->cpus.Next(0); cpu >= 0; cpu = wq->pools->cpus.Next(cpu + 1)) {
     const platform::CpuSet pod = topology->PodOf(scope, cpu) & effective;
     // One pwq keeps the order of an ordered queue; a pod without usable CPUs has nobody to serve it.
     by_cpu_[cpu] =
@@ -200,9 +199,8 @@ void UpdateNodeMax(Workqueue* wq) {
 }
 
 int InitAttrs(Workqueue* wq) {
-  PoolTable* const table = wq->pools;
-  sync::MutexLock hold(table->mu);
-  const platform::Topology* const topology = table->topology();
+  sync::MutexLock hold(wq->pools->mu);
+  const platform::Topology* const topology = wq->pools->topology();
   if (topology == nullptr) return ENOMEM;
   wq->nr_nodes = topology->nr_pods(platform::Scope::kNuma);
   wq->nodes = new (std::nothrow) NodeLimit[wq->nr_nodes + 1];
@@ -213,8 +211,8 @@ int InitAttrs(Workqueue* wq) {
                                ? wq->saved_max_active
                                : kDefaultMinActive;
   }
-  wq->attrs.nice = (wq->flags & CMWQ_HIGHPRI) != 0 ? table->highpri_nice : 0;
-  wq->attrs.mask = table->cpus;
+  wq->attrs.nice = (wq->flags & CMWQ_HIGHPRI) != 0 ? wq->pools->highpri_nice : 0;
+  wq->attrs.mask = wq->pools->cpus;
   AttrsChange change;
   const int err = change.Prepare(wq, wq->attrs);
   if (err != 0) return err;
