@@ -1,6 +1,6 @@
 // Many producers that submit, cancel and stop, then an account: every call that was accepted was
-// executed or cancelled, once; every callable is gone; every coroutine ended. Lasts CMWQ_STRESS_SECONDS,
-// 2 if unset.
+// executed or cancelled, once; every callable is gone; every coroutine ended. Lasts
+// CMWQ_STRESS_SECONDS, 2 if unset.
 
 #include <gtest/gtest.h>
 
@@ -27,8 +27,8 @@ constexpr int kProducers = 8;
 struct Account {
   std::atomic<uint64_t> accepted{0}, refused{0}, executed{0}, cancelled{0}, thrown{0};
   std::atomic<int64_t> callables{0};
-  std::atomic<uint64_t> begun{0}, ended{0};                      // coroutines
-  std::atomic<uint64_t> started{0}, values{0}, stops{0};        // senders
+  std::atomic<uint64_t> begun{0}, ended{0};               // coroutines
+  std::atomic<uint64_t> started{0}, values{0}, stops{0};  // senders
 };
 
 struct Payload {
@@ -102,9 +102,17 @@ class Producer {
       stop_ = std::stop_source();
     }
     switch (random_.Below(6)) {
-      case 0: case 1: Plain(); break;
-      case 2: case 3: WithToken(); break;
-      case 4: Coroutine(); break;
+      case 0:
+      case 1:
+        Plain();
+        break;
+      case 2:
+      case 3:
+        WithToken();
+        break;
+      case 4:
+        Coroutine();
+        break;
       default:
         account_.started.fetch_add(1);
         (new Box(queue_, stop_.get_token(), &account_, random_.Below(200)))->operation.start();
@@ -159,12 +167,13 @@ class Producer {
   Account& account_;
   Random random_;
   std::stop_source stop_;
-  std::vector<Submission<int>> held_;
+  std::vector<Submission<int> > held_;
 };
 
 TEST(SubmitStress, EveryCallIsExecutedOrCancelled) {
   Guard(60);
-  const uint64_t end = base::MonotonicNs() + Setting("CMWQ_STRESS_SECONDS", 2) * base::kNsPerMs * 1000;
+  const uint64_t end =
+      base::MonotonicNs() + Setting("CMWQ_STRESS_SECONDS", 2) * base::kNsPerMs * 1000;
   Account account;
   for (int round = 0; round == 0 || base::MonotonicNs() < end; ++round) {
     const unsigned flags[] = {0, CMWQ_UNBOUND, CMWQ_HIGHPRI};

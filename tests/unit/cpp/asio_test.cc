@@ -92,8 +92,7 @@ TEST(Asio, TypeErased) {
 
 asio::awaitable<int, Executor> Answer() {
   EXPECT_NE(cmwq_current_work(), nullptr);
-  co_await asio::post(co_await asio::this_coro::executor,
-                      asio::use_awaitable_t<Executor>());
+  co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable_t<Executor>());
   cmwq_io_sleep(1000);  // handlers may block
   co_return 42;
 }

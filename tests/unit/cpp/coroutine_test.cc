@@ -60,7 +60,7 @@ TEST_F(Coroutine, TasksGiveResults) {
     co_return total;
   };
   EXPECT_EQ(sync_wait(sum(queue)), 9900);
-  auto moved = []() -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(3); };
+  auto moved = []() -> Task<std::unique_ptr<int> > { co_return std::make_unique<int>(3); };
   EXPECT_EQ(*sync_wait(moved()), 3);
   int here = 0;
   auto reference = [](int& r) -> Task<int&> { co_return r; };
@@ -153,8 +153,8 @@ TEST_F(Coroutine, AwaitsCalls) {
   EXPECT_EQ(sync_wait(task(queue)), 10);
 }
 
-// The address of a call may be in use again while the function that went on behind it still runs, and
-// waits for the new owner.
+// The address of a call may be in use again while the function that went on behind it still runs,
+// and waits for the new owner.
 TEST_F(Coroutine, BlocksOnACallBehindAnAwaitedOne) {
   auto task = [](Workqueue& q) -> Task<int> {
     int sum = 0;
@@ -191,6 +191,34 @@ TEST_F(Coroutine, ACancelledCallKeepsTheQueuesOrder) {
   gate.Open();
   held.drain();
   EXPECT_EQ(trace.Text(), "stopped cancelled-in-worker");
+}
+
+// The first cancel queues the item again, to let the coroutine go on; the second must leave it
+// there.
+TEST_F(Coroutine, ASecondCancelDoesNotTakeBackTheFirst) {
+  Workqueue held = Workqueue::ordered("held");
+  Gate begun, gate;
+  Submitted head = held.submit([&] {
+    begun.Open();
+    gate.WaitAnnounced();
+  });
+  begun.Wait();
+  std::atomic<int> ends{0};
+  auto call = held.submit([] { return 1; });
+  auto task = [&]() -> Task<> {
+    try {
+      const int never = co_await call;
+      ADD_FAILURE() << never;
+    } catch (const Cancelled&) {
+      ends.fetch_add(1);
+    }
+  };
+  start_detached(task());
+  EXPECT_TRUE(call.cancel());
+  EXPECT_FALSE(call.cancel());
+  gate.Open();
+  held.drain();
+  EXPECT_EQ(ends.load(), 1);
 }
 
 TEST_F(Coroutine, AnEmptyHandleIsCancelled) {
@@ -287,7 +315,8 @@ TEST_F(Coroutine, StopRacesWithExpiry) {
       ends.fetch_add(1);
     };
     start_detached(task(queue, i % 7 * 10));
-    for (int spin = 0; spin < i % 13 * 50; ++spin) std::atomic_signal_fence(std::memory_order_seq_cst);
+    for (int spin = 0; spin < i % 13 * 50; ++spin)
+      std::atomic_signal_fence(std::memory_order_seq_cst);
     stop.request_stop();
     Eventually([&ends] { return ends.load() > 0; });
     queue.flush();

@@ -51,10 +51,8 @@ using Plain = OperationOf<Scheduler::Sender, PlainReceiver>;
 static_assert(noexcept(std::declval<Plain&>().start()));
 static_assert(!std::is_move_constructible_v<Plain> && !std::is_copy_constructible_v<Plain>);
 static_assert(!std::is_move_constructible_v<OperationOf<Scheduler::DelayedSender, PlainReceiver>>);
-static_assert(std::is_same_v<decltype(std::declval<const Scheduler&>()
-                                          .schedule()
-                                          .get_env()
-                                          .query(get_completion_scheduler)),
+static_assert(std::is_same_v<decltype(std::declval<const Scheduler&>().schedule().get_env().query(
+                                 get_completion_scheduler)),
                              Scheduler>);
 static_assert(std::is_nothrow_copy_constructible_v<Scheduler>);
 static_assert(std::is_nothrow_move_constructible_v<Scheduler::Sender>);
@@ -177,6 +175,55 @@ struct ForeignToken {
   };
   std::stop_token token;
 };
+
+// The stop comes just after start() has asked for it, before the item is queued.
+struct LateToken {
+  bool stop_requested() const noexcept { return *stopped; }
+  bool stop_possible() const noexcept { return true; }
+  template <class F>
+  struct callback_type {
+    callback_type(LateToken token, F f) noexcept {
+      *token.stopped = true;
+      f();
+    }
+  };
+  bool* stopped;
+};
+
+TEST(Sender, AStopBeforeTheQueueingIsNotLost) {
+  Workqueue queue("sender");
+  Outcome outcome;
+  bool stopped = false;
+  auto later = Scheduler(queue).schedule_after(1h).connect(
+      Receiver<LateToken>(&outcome, LateToken{&stopped}));
+  later.start();
+  EXPECT_EQ(outcome.trace.Text(), "stopped");
+}
+
+// Tells when its callback is taken off.
+struct TracingToken {
+  static constexpr bool stop_requested() noexcept { return false; }
+  static constexpr bool stop_possible() noexcept { return true; }
+  template <class F>
+  struct callback_type {
+    callback_type(TracingToken t, F) noexcept : outcome(t.outcome) {}
+    ~callback_type() { outcome->Add("deregistered"); }
+    Outcome* outcome;
+  };
+  Outcome* outcome;
+};
+
+// A stop in another thread may be at work on the item until its callback is taken off.
+TEST(Sender, TheReceiverIsCalledWhenNoStopCanTouchTheItem) {
+  Workqueue queue("sender");
+  Outcome outcome;
+  auto later = Scheduler(queue).schedule_after(1us).connect(
+      Receiver<TracingToken>(&outcome, TracingToken{&outcome}));
+  later.start();
+  Eventually([&] { return outcome.calls.load() == 2; });
+  queue.flush();
+  EXPECT_EQ(outcome.trace.Text(), "deregistered-in-worker value-in-worker");
+}
 
 TEST(Sender, ForeignTokens) {
   Workqueue queue("sender");
