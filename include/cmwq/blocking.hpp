@@ -1,4 +1,9 @@
 // cmwq::ScopedBlocking: a blocking region as an object. C++17.
+//
+//   queue.submit([&] {
+//     const cmwq::ScopedBlocking blocking;
+//     lock_of_a_library();   // waits where cmwq cannot see it
+//   }).wait();
 #ifndef CMWQ_BLOCKING_HPP_
 #define CMWQ_BLOCKING_HPP_
 

@@ -152,7 +152,11 @@ CMWQ_API bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue *wq);
  * Items.
  */
 
-/* Makes `work` idle with function `fn`. Must not be called on an item that is pending or disabled. */
+/*
+ * Makes `work` idle with function `fn`. Must not be called on an item that is pending or disabled. An
+ * item is never executed twice at once, but for initialising it again inside its own function: that
+ * makes another item of it, as does memory that was freed there and is in use again.
+ */
 CMWQ_API void cmwq_work_init(struct cmwq_work *work, cmwq_work_fn fn);
 
 /*

@@ -1,5 +1,10 @@
 // cmwq::io: the functions of cmwq/io.h for C++17 and later.
 //
+//   queue.submit([fd] {
+//     char buf[512];
+//     return cmwq::io::read(fd, buf, sizeof(buf));   // the next item of this CPU runs meanwhile
+//   }).wait();
+//
 // Results and errno are those of the C functions; nothing throws. Where a buffer is asked for,
 // anything contiguous with data() and size() will do: std::span, std::vector, std::array,
 // std::string. Times are std::chrono durations; negative ones count as zero, fractions of a

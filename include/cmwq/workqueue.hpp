@@ -1,149 +1,50 @@
-// cmwq for C++17 and later: Workqueue, Work, DelayedWork, submit. Header-only, over cmwq/cmwq.h.
+// cmwq for C++17 and later: Workqueue, with Work, DelayedWork, submit, and for C++20 co_await.
+// Header-only, over cmwq/cmwq.h. include/cmwq/CXX.md is the tour.
 //
-// Nothing throws, and a callable must not either: an exception that leaves it ends the process.
+//   cmwq::Workqueue queue("example");
+//   if (!queue) return errno;
+//   auto sum = queue.submit([] { return 1 + 2; });
+//   queue.post([] { std::puts("nobody waits for this"); });
+//   std::printf("%d\n", sum.get());
+//
 // Method names follow the standard library; what they mean is said at the C functions of that name.
-// The rules of cmwq.h for threads, signals and fork hold.
+// The rules of cmwq.h for threads, signals and fork hold. No function here throws unless a
+// callable's own copy constructor does, or its comment says so.
 #ifndef CMWQ_WORKQUEUE_HPP_
 #define CMWQ_WORKQUEUE_HPP_
 
-#include <cmwq/cmwq.h>
-
-#include <atomic>
-#include <chrono>
-#include <new>
-#include <type_traits>
-#include <utility>
-
-#if defined(__cpp_impl_coroutine)
-#include <coroutine>
-#endif
-
-#if __cplusplus < 201703L
-#error "cmwq's C++ headers need C++17; cmwq/cmwq.h is plain C"
-#endif
+#include <cmwq/coroutine.hpp>
+#include <cmwq/submit.hpp>
+#include <cmwq/work.hpp>
 
 namespace cmwq {
 
-// An item that calls `fn()`. Pending at most once; queueing it allocates nothing. Neither copied
-// nor moved, because a queue holds its address. Destroying it cancels it and waits for a running
-// execution, unless that execution itself destroys it: then `fn` must not touch its own captures
-// afterwards.
-//
-//   cmwq::Work flush_log([this] { log_.Flush(); });
-//   queue.queue(flush_log);
-template <class F>
-class Work : private ::cmwq_work {
- public:
-  explicit Work(F fn) : fn_(std::move(fn)) { cmwq_work_init(this, &Run); }
-  ~Work() { cmwq_cancel_work_sync(this); }
-  Work(const Work&) = delete;
-  Work& operator=(const Work&) = delete;
-
-  bool flush() noexcept { return cmwq_flush_work(this); }
-  bool cancel() noexcept { return cmwq_cancel_work(this); }
-  bool cancel_sync() noexcept { return cmwq_cancel_work_sync(this); }
-  bool disable() noexcept { return cmwq_disable_work(this); }
-  bool disable_sync() noexcept { return cmwq_disable_work_sync(this); }
-  bool enable() noexcept { return cmwq_enable_work(this); }
-  unsigned busy() const noexcept { return cmwq_work_busy(this); }
-  // For the C functions.
-  ::cmwq_work* get() noexcept { return this; }
-
- private:
-  static void Run(::cmwq_work* work) noexcept { static_cast<Work*>(work)->fn_(); }
-  F fn_;
-};
-
-// The same behind a timer. See Workqueue::queue_after.
-template <class F>
-class DelayedWork : private ::cmwq_delayed_work {
- public:
-  explicit DelayedWork(F fn) : fn_(std::move(fn)) { cmwq_delayed_work_init(this, &Run); }
-  ~DelayedWork() { cmwq_cancel_delayed_work_sync(this); }
-  DelayedWork(const DelayedWork&) = delete;
-  DelayedWork& operator=(const DelayedWork&) = delete;
-
-  // Queues it at once if its timer runs, then waits for it.
-  bool flush() noexcept { return cmwq_flush_delayed_work(this); }
-  bool cancel() noexcept { return cmwq_cancel_delayed_work(this); }
-  bool cancel_sync() noexcept { return cmwq_cancel_delayed_work_sync(this); }
-  ::cmwq_delayed_work* get() noexcept { return this; }
-
- private:
-  static void Run(::cmwq_work* work) noexcept {
-    // `work` is the first member of a standard-layout struct: both have one address.
-    static_cast<DelayedWork*>(reinterpret_cast<::cmwq_delayed_work*>(work))->fn_();
-  }
-  F fn_;
-};
-
 namespace detail {
 
-// One submitted call: the only thing here that is allocated. Owned by the handle and by the
-// execution together; the last of them frees it.
-struct Node : ::cmwq_work {
-  explicit Node(void (*drop)(Node*)) : destroy(drop) {}
-  void Unref() {
-    // acq_rel: the last owner sees what the other one did with the node.
-    if (owners.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(this);
-  }
-  std::atomic<int> owners{2};
-  std::atomic<bool> done{false};
-  void (*const destroy)(Node*);
-};
-
+// What a call returns, as it can be kept: references stay, T&& and const T become T.
+template <class R>
+using KeptType = std::conditional_t<std::is_lvalue_reference_v<R>, R,
+                                    std::remove_cv_t<std::remove_reference_t<R>>>;
 template <class F>
-struct CallNode final : Node {
-  explicit CallNode(F&& f) : Node(&Destroy), fn(std::move(f)) { cmwq_work_init(this, &Run); }
-  explicit CallNode(const F& f) : Node(&Destroy), fn(f) { cmwq_work_init(this, &Run); }
-  static void Run(::cmwq_work* work) noexcept {
-    auto* const node = static_cast<CallNode*>(work);
-    node->fn();
-    node->done.store(true, std::memory_order_release);  // pairs with Submitted::done
-    node->Unref();
-  }
-  static void Destroy(Node* node) { delete static_cast<CallNode*>(node); }
-  F fn;
-};
+using ResultOf = KeptType<std::invoke_result_t<std::decay_t<F>>>;
 
-inline uint64_t DelayNs(std::chrono::nanoseconds d) noexcept {
-  return d.count() > 0 ? static_cast<uint64_t>(d.count()) : 0;
-}
+#if defined(__cpp_lib_jthread)
+// A callable that wants the token gets it.
+template <class F>
+struct WithToken {
+  decltype(auto) operator()() && {
+    if constexpr (std::is_invocable_v<F, std::stop_token>) {
+      return std::invoke(std::move(fn), std::move(token));
+    } else {
+      return std::invoke(std::move(fn));
+    }
+  }
+  F fn;
+  std::stop_token token;
+};
+#endif
 
 }  // namespace detail
-
-// A submitted call. Letting go of it neither waits nor cancels.
-class Submitted {
- public:
-  Submitted() = default;
-  Submitted(Submitted&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
-  Submitted& operator=(Submitted&& other) noexcept {
-    if (this != &other) {
-      Release();
-      node_ = std::exchange(other.node_, nullptr);
-    }
-    return *this;
-  }
-  ~Submitted() { Release(); }
-
-  // False: the call was not accepted (no memory, or the queue is being drained) and will not run.
-  explicit operator bool() const noexcept { return node_ != nullptr; }
-  // Waits until the call has returned. Not from the call itself.
-  void wait() noexcept {
-    if (node_ != nullptr) cmwq_flush_work(node_);
-  }
-  bool done() const noexcept {
-    return node_ != nullptr && node_->done.load(std::memory_order_acquire);  // pairs with Run
-  }
-
- private:
-  friend class Workqueue;
-  explicit Submitted(detail::Node* node) noexcept : node_(node) {}
-  void Release() noexcept {
-    if (node_ != nullptr) node_->Unref();
-  }
-  detail::Node* node_ = nullptr;
-};
 
 // A workqueue. Empty (false) if it could not be created; errno says why. Its destructor drains it.
 class Workqueue {
@@ -189,16 +90,49 @@ class Workqueue {
     return cmwq_mod_delayed_work(wq_, work.get(), detail::DelayNs(delay));
   }
 
-  // Calls a copy of `fn` once on a worker. Allocates one node, freed when the call has returned and
-  // the handle is gone; use Work where that is too much.
+  // Calls a copy of `fn` once on a worker; see Submission for the result, exceptions and
+  // cancelling. Allocates one node, freed when the call is over and the handle is gone; use Work
+  // where that is too much. The handle is empty if the call was not accepted.
+  template <class F, class T = detail::ResultOf<F>>
+  Submission<T> submit(F&& fn) {
+    using Call = detail::Call<T, std::decay_t<F>>;
+    auto* const call = new (std::nothrow) Call(wq_, std::forward<F>(fn));
+    if (call == nullptr) return Submission<T>();
+    if (cmwq_queue_work(wq_, call)) return Submission<T>(call);
+    Refuse(call);
+    return Submission<T>();
+  }
+#if defined(__cpp_lib_jthread)
+  // The same; a stop that is requested before a worker begins the call cancels it. `fn` is called
+  // with the token if it takes one.
+  template <class F, class T = detail::ResultOf<detail::WithToken<std::decay_t<F>>>>
+  Submission<T> submit(std::stop_token stop, F&& fn) {
+    using Call = detail::StoppableCall<T, detail::WithToken<std::decay_t<F>>>;
+    auto* const call =
+        new (std::nothrow) Call(wq_, detail::WithToken<std::decay_t<F>>{std::forward<F>(fn), stop});
+    if (call == nullptr) return Submission<T>();
+    if (stop.stop_requested()) {
+      call->AbandonOwned();
+      return Submission<T>(call);
+    }
+    if (!cmwq_queue_work(wq_, call)) {
+      Refuse(call);
+      return Submission<T>();
+    }
+    call->Watch(stop);
+    return Submission<T>(call);
+  }
+#endif
+  // Calls a copy of `fn` once on a worker and tells nobody. Returns false if it was not accepted;
+  // the copy is destroyed then. An exception that leaves `fn` ends the process.
   template <class F>
-  Submitted submit(F&& fn) {
-    using Node = detail::CallNode<std::decay_t<F>>;
-    auto* const node = new (std::nothrow) Node(std::forward<F>(fn));
-    if (node == nullptr) return Submitted();
-    if (cmwq_queue_work(wq_, node)) return Submitted(node);
-    delete node;
-    return Submitted();
+  bool post(F&& fn) {
+    using Call = detail::PostedCall<std::decay_t<F>>;
+    auto* const call = new (std::nothrow) Call(std::forward<F>(fn));
+    if (call == nullptr) return false;
+    if (cmwq_queue_work(wq_, call)) return true;
+    delete call;
+    return false;
   }
 
   void flush() noexcept { cmwq_flush_workqueue(wq_); }
@@ -208,34 +142,28 @@ class Workqueue {
   }
 
 #if defined(__cpp_impl_coroutine)
-  // co_await queue.schedule(): the coroutine goes on in a worker of this queue. The item lives in
-  // the coroutine's frame, nothing is allocated. Where the queue takes nothing any more it goes on
-  // at once, on the calling thread, and the result of co_await is false.
-  class Schedule : private ::cmwq_work {
-   public:
-    bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<> who) noexcept {
-      who_ = who;
-      cmwq_work_init(this, &Run);
-      // Queued: the coroutine may be running, or over, before this returns; nothing may be touched.
-      if (cmwq_queue_work(wq_, this)) return true;
-      accepted_ = false;
-      return false;
-    }
-    bool await_resume() const noexcept { return accepted_; }
-
-   private:
-    friend class Workqueue;
-    explicit Schedule(::cmwq_workqueue* wq) noexcept : wq_(wq) {}
-    static void Run(::cmwq_work* work) noexcept { static_cast<Schedule*>(work)->who_.resume(); }
-    ::cmwq_workqueue* wq_;
-    std::coroutine_handle<> who_;
-    bool accepted_ = true;
-  };
-  Schedule schedule() noexcept { return Schedule(wq_); }
+  // To be awaited: see cmwq/coroutine.hpp.
+  Schedule<> schedule() noexcept { return Schedule<>(wq_); }
+  ScheduleAfter<> schedule_after(std::chrono::nanoseconds delay) noexcept {
+    return ScheduleAfter<>(wq_, delay);
+  }
+#if defined(__cpp_lib_jthread)
+  Schedule<std::stop_token> schedule(std::stop_token stop) noexcept {
+    return Schedule<std::stop_token>(wq_, std::move(stop));
+  }
+  ScheduleAfter<std::stop_token> schedule_after(std::chrono::nanoseconds delay,
+                                                std::stop_token stop) noexcept {
+    return ScheduleAfter<std::stop_token>(wq_, delay, std::move(stop));
+  }
+#endif
 #endif
 
  private:
+  // Both shares of a call that no queue took.
+  static void Refuse(detail::CallBase* call) noexcept {
+    call->Unref();
+    call->Unref();
+  }
   ::cmwq_workqueue* wq_ = nullptr;
 };
 

@@ -142,7 +142,9 @@ void WorkerPool::WorkUntilDone(Worker* w) {
 // Moves `work` (and the barriers linked behind it) from the worklist to the worker that must run it.
 // False: another worker is executing the item, it went there.
 bool WorkerPool::AssignWork(struct cmwq_work* work, Worker* w) {
-  Worker* const executing = FindExecuting(work, work->fn_);
+  // An item that was initialised since its memory was that of one which still runs is another item. A
+  // function that frees its own item and goes on may wait for the one that has the memory now.
+  Worker* const executing = work::IsFresh(work) ? nullptr : FindExecuting(work, work->fn_);
   Worker* const to = executing != nullptr ? executing : w;
   base::ListNode* node = &work->entry_;
   for (;;) {

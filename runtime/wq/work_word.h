@@ -8,7 +8,8 @@
 //        8-23   disable depth
 //        24-39  pool: where it is queued, else where it was executed last (0xffff: nowhere yet)
 //        40     TIMER: PENDING is held by an armed timer; changes only under the timer lock
-//        41-63  generation: bumped by each queueing, so that a stale compare-and-swap fails
+//        41     FRESH: queued for the first time since it was initialised
+//        42-63  generation: bumped by each queueing, so that a stale compare-and-swap fails
 //
 // PENDING is ownership, and it is never in nobody's hands: it is set together with QUEUED (under the
 // pool's lock) or TIMER (under the timer lock). A canceller that finds it set therefore knows whose
@@ -41,7 +42,8 @@ struct Word {
   static constexpr int kPoolShift = 24;
   static constexpr uint64_t kPoolMask = uint64_t{0xffff} << kPoolShift;
   static constexpr uint64_t kTimer = uint64_t{1} << 40;
-  static constexpr uint64_t kGenerationOne = uint64_t{1} << 41;
+  static constexpr uint64_t kFresh = pool::work::kFreshBit;
+  static constexpr uint64_t kGenerationOne = uint64_t{1} << 42;
   static constexpr uint16_t kNoPool = 0xffff;
   static constexpr uint64_t kIdle = uint64_t{kNoPool} << kPoolShift;
 
@@ -55,6 +57,7 @@ struct Word {
   // The word of an item that is queued to `pool` from the idle word `w`.
   static uint64_t Queued(uint64_t w, uint16_t pool, int colour, bool inactive) {
     return (w & kDisableMask) | kPending | kQueued | (inactive ? kInactive : 0) |
+           (Pool(w) == kNoPool ? kFresh : 0) |
            (static_cast<uint64_t>(colour) << kColourShift) |
            (static_cast<uint64_t>(pool) << kPoolShift) |
            ((w & ~(kGenerationOne - 1)) + kGenerationOne);

@@ -19,6 +19,7 @@ packages_build=(
 packages_check=(
   clang
   libabsl-dev
+  libasio-dev
   libbenchmark-dev
   libclang-rt-14-dev
   libgmock-dev

@@ -80,6 +80,35 @@ TEST_F(ItemTest, FreesItself) {
   freed.Wait();
 }
 
+// An item that was initialised at the address of one whose function still runs is another item, even
+// with the same function: the first one may wait for it.
+TEST_F(ItemTest, RecycledWithTheSameFunction) {
+  struct Context {
+    struct cmwq_work work;  // first
+    wq::Workqueue* wq;
+    int runs;
+    Gate second, end;
+  };
+  static Context* context = nullptr;
+  context = new Context{{}, wq, 0, {}, {}};
+  static cmwq_work_fn run = nullptr;
+  run = [](struct cmwq_work* w) {
+    if (++context->runs == 2) {
+      context->second.Open();
+      return;
+    }
+    cmwq_work_init(w, run);
+    EXPECT_TRUE(wq::QueueWork(context->wq, 0, w));
+    context->second.WaitAnnounced();
+    context->end.Open();
+  };
+  cmwq_work_init(&context->work, run);
+  ASSERT_TRUE(wq::QueueWork(wq, 0, &context->work));
+  context->end.Wait();
+  wq::FlushWorkqueue(wq);
+  delete context;
+}
+
 // An item at the address of one whose function still runs is another item if its function is another.
 TEST_F(ItemTest, RecycledFromItsOwnFunction) {
   struct Context {
