@@ -34,10 +34,28 @@ bool Used(pool::WorkerPool& pool) {
   return pool.used();
 }
 
+// A rescuer that is on its way to a pool: it is held where it asks for the pool's CPUs.
+struct RescuersPlace {
+  void Hold(const CpuSet& cpus) {
+    const CpuSet before = cpus;
+    attached.Open();
+    go_on.Wait();
+    same_place = cpus == before;
+  }
+  Gate attached, go_on;
+  std::atomic<bool> same_place{false};
+};
+
 // 17: the attributes of a reclaim queue change while its rescuer is on the way to the old pool; the pool
 // is not given to others before the rescuer has left it.
 TEST(UnboundScenario, Scenario17PoolStaysUntilTheRescuerLeft) {
   Engine& e = Engine::Make(4);
+  // Workers of the engine may come by after the test.
+  const auto rescuer = std::make_shared<RescuersPlace>();
+  e.env.on_bind = [rescuer](const CpuSet& cpus) {
+    const pool::Worker* const w = pool::CurrentWorker();
+    if (w != nullptr && w->is_rescuer) rescuer->Hold(cpus);
+  };
   wq::Workqueue* const wq = e.Alloc(CMWQ_UNBOUND | CMWQ_MEM_RECLAIM);
   ASSERT_EQ(wq::ApplyAttrs(wq, Attrs(e, Scope::kCpu, true)), 0);
   pool::WorkerPool& old = *wq->PwqFor(1)->pool;
@@ -49,17 +67,8 @@ TEST(UnboundScenario, Scenario17PoolStaysUntilTheRescuerLeft) {
   ASSERT_TRUE(Engine::Queue(wq, blocked.item, 1));
   blocked.started.Wait();
   ASSERT_TRUE(Engine::Queue(wq, rescued, 1));
-  Gate attached, go_on;
-  std::atomic<bool> same_place{false}, left{false};
-  e.env.on_bind = [&](const CpuSet& cpus) {
-    const pool::Worker* const w = pool::CurrentWorker();
-    if (w == nullptr || !w->is_rescuer) return;
-    attached.Open();
-    go_on.Wait();
-    same_place = cpus == pod;
-  };
   e.Advance(10);
-  attached.Wait();
+  rescuer->attached.Wait();
   // The pool recovers, does what there is, and loses its only queue.
   blocked.end.Open();
   WaitRuns(rescued, 1);
@@ -74,9 +83,9 @@ TEST(UnboundScenario, Scenario17PoolStaysUntilTheRescuerLeft) {
   ASSERT_EQ(wq::ApplyAttrs(other, Attrs(e, Scope::kCpu, true, 7)), 0);
   EXPECT_TRUE(old.attrs().pod == pod);
   EXPECT_EQ(old.attrs().nice, 0);
-  go_on.Open();
+  rescuer->go_on.Open();
   Eventually([&] { return Reusable(old); });
-  EXPECT_TRUE(same_place);
+  EXPECT_TRUE(rescuer->same_place);
   e.Destroy(wq);
   e.Destroy(other);
 }
