@@ -9,6 +9,7 @@
 
 #include "runtime/core/runtime.h"
 #include "tests/support/log_capture.h"
+#include "tests/support/sanitizer.h"
 #include "tests/unit/scenarios/scenario.h"
 
 namespace {
@@ -44,6 +45,8 @@ size_t Size(std::align_val_t alignment) { return static_cast<size_t>(alignment);
 
 }  // namespace
 
+// ThreadSanitizer's own operators come first and cannot be replaced.
+#if !defined(CMWQ_TEST_TSAN)
 // Only the engine asks with nothrow.
 void* operator new(size_t n, const std::nothrow_t&) noexcept { return Allocate(n, true); }
 void* operator new[](size_t n, const std::nothrow_t&) noexcept { return Allocate(n, true); }
@@ -65,6 +68,12 @@ void operator delete(void* p, std::align_val_t) noexcept { Release(p); }
 void operator delete[](void* p, std::align_val_t) noexcept { Release(p); }
 void operator delete(void* p, size_t, std::align_val_t) noexcept { Release(p); }
 void operator delete[](void* p, size_t, std::align_val_t) noexcept { Release(p); }
+// Nobody here calls these; one that is missing makes the linker take all of the sanitizer's.
+void operator delete(void* p, const std::nothrow_t&) noexcept { Release(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { Release(p); }
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { Release(p); }
+void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { Release(p); }
+#endif
 
 namespace cmwq::test {
 namespace {
@@ -96,6 +105,7 @@ struct cmwq_workqueue* Alloc(const Kind& kind) {
 // 47: each allocation in turn fails while a queue is built; the caller gets ENOMEM, no queue appears,
 // nothing is left behind, and the next attempt succeeds.
 TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
+  if (kTsan) GTEST_SKIP() << "ThreadSanitizer's operator new cannot be replaced";
   for (const Kind& kind : kKinds) {
     // Once without failures and on every CPU: the runtime and the first workers are there and stay.
     struct cmwq_workqueue* const first = Alloc(kind);
