@@ -1,0 +1,80 @@
+// What must hold of a queue's half in one pool whenever the pool's lock is free.
+
+#include "runtime/pool/invariants.h"
+#include "runtime/wq/work_word.h"
+#include "runtime/wq/workqueue.h"
+
+namespace cmwq::wq {
+namespace {
+
+// An item that is on some list of the pool `id`.
+const char* BrokenWord(const pool::HeldItem& item, uint16_t id, bool on_inactive) {
+  const uint64_t word = WordOf(item.work).load(std::memory_order_relaxed);
+  const bool barrier = IsBarrier(item.fn);
+  if ((word & Word::kPending) == 0 || (word & Word::kTimer) != 0) return "L1: queued, but not PENDING";
+  if ((word & Word::kQueued) == 0 || Word::Pool(word) != id) return "L2: queued, but not QUEUED here";
+  if (((word & Word::kInactive) != 0) != (on_inactive || barrier)) {
+    return "I13: INACTIVE and the inactive list";
+  }
+  if ((word & Word::kLinked) != 0 && (item.next == nullptr || !IsBarrier(item.next->fn_))) {
+    return "I15: no barrier behind a linked item";
+  }
+  return nullptr;
+}
+
+struct Census {
+  int slots = 0;    // have a max_active slot: on the worklist or running, no barriers
+  int queued = 0;   // on any list
+  int running = 0;  // barriers included
+  int running_items = 0;
+  int of_colour[kColours] = {};  // queued ones
+};
+
+}  // namespace
+
+const char* Pwq::BrokenInvariant() {
+  Census n;
+  const char* broken = nullptr;
+  const uint16_t id = pool->attrs().id;
+  pool::Inspector::ForEachItem(pool, [&](const pool::HeldItem& item) {
+    if (item.pwq != this) return;
+    const bool barrier = IsBarrier(item.fn);
+    n.slots += barrier ? 0 : 1;
+    n.queued += item.running ? 0 : 1;
+    n.running += item.running ? 1 : 0;
+    n.running_items += item.running && !barrier ? 1 : 0;
+    if (item.running) return;
+    ++n.of_colour[Word::Colour(WordOf(item.work).load(std::memory_order_relaxed))];
+    if (const char* const word = BrokenWord(item, id, false)) broken = word;
+  });
+  pool::Inspector::VisitList(&inactive, [&](const pool::HeldItem& item) {
+    ++n.queued;
+    ++n.of_colour[Word::Colour(WordOf(item.work).load(std::memory_order_relaxed))];
+    if (item.pwq != this) broken = "L2: on the inactive list of another queue";
+    if (const char* const word = BrokenWord(item, id, true)) broken = word;
+  });
+  if (broken != nullptr) return broken;
+  if (nr_active != n.slots) return "I11: nr_active";
+  if (!inactive.empty() && nr_active < max_active) return "I12: an item waits for a free slot";
+  int in_flight = 0;
+  for (int c = 0; c < kColours; ++c) {
+    // The colour of what runs is not kept.
+    if (nr_in_flight[c] < n.of_colour[c]) return "I14: nr_in_flight of a colour";
+    in_flight += nr_in_flight[c];
+  }
+  if (in_flight != n.queued + n.running) return "I14: nr_in_flight";
+  if (wq->ordered && n.running_items > 1) return "I16: two items of an ordered queue run";
+  return nullptr;
+}
+
+const char* BrokenInvariant(Workqueue* wq) {
+  const char* broken = nullptr;
+  wq->ForEachPwq([&broken](Pwq* pwq) {
+    sync::MutexLock hold(pwq->pool->lock);
+    if (broken == nullptr) broken = pwq->BrokenInvariant();
+  });
+  if (broken == nullptr && wq->flush.done() > wq->flush.current()) broken = "I14: flush done early";
+  return broken;
+}
+
+}  // namespace cmwq::wq
