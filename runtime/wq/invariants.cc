@@ -22,6 +22,14 @@ const char* BrokenWord(const pool::HeldItem& item, uint16_t id, bool on_inactive
   return nullptr;
 }
 
+bool RunsTwice(pool::WorkerPool* pool, const pool::HeldItem& item) CMWQ_REQUIRES(pool->lock) {
+  int n = 0;
+  pool::Inspector::ForEachItem(pool, [&n, &item](const pool::HeldItem& other) {
+    n += other.running && other.work == item.work && other.fn == item.fn ? 1 : 0;
+  });
+  return n > 1;
+}
+
 struct Census {
   int slots = 0;    // have a max_active slot: on the worklist or running, no barriers
   int queued = 0;   // on any list
@@ -42,8 +50,12 @@ const char* Pwq::BrokenInvariant() {
     n.slots += barrier ? 0 : 1;
     n.queued += item.running ? 0 : 1;
     n.running += item.running ? 1 : 0;
-    n.running_items += item.running && !barrier ? 1 : 0;
-    if (item.running) return;
+    if (item.running) {
+      // Barriers are at rest once they have woken their waiter, whose stack may hold another one by then.
+      if (!barrier && RunsTwice(pool, item)) broken = "L4: one item is executed twice at once";
+      n.running_items += barrier ? 0 : 1;
+      return;
+    }
     ++n.of_colour[Word::Colour(WordOf(item.work).load(std::memory_order_relaxed))];
     if (const char* const word = BrokenWord(item, id, false)) broken = word;
   });
