@@ -51,6 +51,7 @@ const char* Pwq::BrokenInvariant() {
     n.queued += item.running ? 0 : 1;
     n.running += item.running ? 1 : 0;
     if (item.running) {
+      pool->lock.AssertHeld();
       // Barriers are at rest once they have woken their waiter, whose stack may hold another one by then.
       if (!barrier && RunsTwice(pool, item)) broken = "L4: one item is executed twice at once";
       n.running_items += barrier ? 0 : 1;
