@@ -66,6 +66,11 @@ class Inspector {
         if (w->is_rescuer) visit(w);
       }
     }
+    // Between two items, with the lock held all the while, a rescuer is not in the hash.
+    Worker* const self = CurrentWorker();
+    if (self != nullptr && self->is_rescuer && self->pool == pool && self->current_work == nullptr) {
+      visit(self);
+    }
   }
   static const char* BrokenIdleList(WorkerPool* pool) CMWQ_REQUIRES(pool->lock);
   static const char* BrokenWorkers(WorkerPool* pool) CMWQ_REQUIRES(pool->lock);
