@@ -30,6 +30,12 @@ bool RunsTwice(pool::WorkerPool* pool, const pool::HeldItem& item) CMWQ_REQUIRES
   return n > 1;
 }
 
+// Somebody will activate what waits: whoever ends next, whoever unplugs, the first release of the node.
+bool Owed(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
+  if (pwq->plugged) return true;
+  return pwq->node != nullptr ? pwq->in_line : pwq->nr_active >= pwq->max_active;
+}
+
 struct Census {
   int slots = 0;    // have a max_active slot: on the worklist or running, no barriers
   int queued = 0;   // on any list
@@ -68,15 +74,19 @@ const char* Pwq::BrokenInvariant() {
   });
   if (broken != nullptr) return broken;
   if (nr_active != n.slots) return "I11: nr_active";
-  if (!inactive.empty() && nr_active < max_active) return "I12: an item waits for a free slot";
+  if (!inactive.empty() && !Owed(this)) return "I12: an item waits and nobody owes it a slot";
   int in_flight = 0;
   for (int c = 0; c < kColours; ++c) {
     // The colour of what runs is not kept.
     if (nr_in_flight[c] < n.of_colour[c]) return "I14: nr_in_flight of a colour";
     in_flight += nr_in_flight[c];
   }
-  if (in_flight != n.queued + n.running) return "I14: nr_in_flight";
+  // One that leaves counts until the end, and lets go of the lock meanwhile where slots are a node's.
+  const int known = n.queued + n.running;
+  if (node == nullptr ? in_flight != known : in_flight < known) return "I14: nr_in_flight";
   if (wq->ordered && n.running_items > 1) return "I16: two items of an ordered queue run";
+  if (plugged && n.slots > 0) return "I16: a plugged generation runs";
+  if (in_line != base::ListLinked(&line_entry.node)) return "I12: in line, or not";
   return nullptr;
 }
 

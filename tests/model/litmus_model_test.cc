@@ -4,7 +4,7 @@
 //   M1  item on the list | nr_running        pool/concurrency.h
 //   M2  PENDING taken off | the data         wq/ownership.h
 //   M3  "pending already" | the data         wq/ownership.h
-//   M4  waiting for a slot | giving it back  not here: wq/node_limit.h has a model test of its own
+//   M4  waiting for a slot | giving it back  wq/node_limit.h
 //   M5  UNBOUND to REBOUND                   pool/state_word.h
 //   M6  progress stamp | worklist            not here: read again under the pool's lock
 //   M7  on the idle list | parked            sync/parker.h, sync/mutex_word.h
@@ -13,6 +13,7 @@
 
 #include "runtime/pool/concurrency.h"
 #include "runtime/sync/mutex_word.h"
+#include "runtime/wq/node_limit.h"
 #include "tests/model/mini_queue.h"
 #include "tests/model/mutant_word.h"
 
@@ -70,6 +71,82 @@ TEST(LitmusM2, TheRunnerSeesWhatWasQueued) {
 TEST(LitmusM3, ARefusalIsOrdered) {
   ExpectHolds(WriteThenQueue<MiniQueue<>>);
   ExpectCaught("items[item].seen[w]", WriteThenQueue<MiniQueue<QueueDefect::kPlainRefusal>>);
+}
+
+// M4. join the line; try once more  ||  give the slot back; look at the line.
+enum class LineDefect { kNone, kTryFirst, kLookFirst };
+
+template <class Sync, LineDefect kDefect = LineDefect::kNone>
+void M4(World& world) {
+  struct Both {
+    wq::BasicNodeCount<Sync> count;
+    bool got = false, served = false;
+    Both() { count.SetMax(1); }
+  };
+  auto* b = world.Make<Both>("node");
+  MODEL_CHECK(b->count.TryGet());
+  world.Thread("waiter", [=] {
+    if (kDefect != LineDefect::kTryFirst) b->count.SetWaiting(1);
+    b->got = b->count.TryGet();
+    if (kDefect == LineDefect::kTryFirst) b->count.SetWaiting(1);
+  });
+  world.Thread("releaser", [=] {
+    const bool before = b->count.waiting() != 0;
+    const bool after = b->count.Put();
+    b->served = kDefect == LineDefect::kLookFirst ? before : after;
+  });
+  world.AtEnd([=] { MODEL_CHECK(b->got || b->served); });
+}
+
+TEST(LitmusM4, AFreeSlotFindsWhoWaits) {
+  ExpectHolds(M4<ModelSync>);
+  ExpectCaught("b->got || b->served", M4<Weakened<StoresRelease>>);
+  ExpectCaught("b->got || b->served", M4<Weakened<LoadsAcquire>>);
+  ExpectCaught("b->got || b->served", M4<ModelSync, LineDefect::kTryFirst>);
+  ExpectCaught("b->got || b->served", M4<ModelSync, LineDefect::kLookFirst>);
+}
+
+// M4 with a limit that several share: never exceeded, and whoever waits is served.
+TEST(LitmusM4, TheLimitHolds) {
+  struct Node {
+    wq::BasicNodeCount<ModelSync> count;
+    ModelMutex lock;
+    int active = 0, waiting = 0, served = 0;
+    Node() { count.SetMax(2); }
+    void Activate() { MODEL_CHECK(++active <= 2); }
+    void Release() {
+      --active;
+      if (!count.Put()) return;
+      ModelLock hold(&lock);
+      if (waiting > 0 && count.TryGet()) {
+        count.SetWaiting(--waiting);
+        Activate();
+        ++served;
+      }
+    }
+  };
+  ExpectHolds([](World& world) {
+    auto* n = world.Make<Node>("node");
+    for (const char* name : {"a", "b", "c", "d"}) {
+      world.Thread(name, [=] {
+        bool got = n->count.TryGet();
+        if (!got) {
+          ModelLock hold(&n->lock);
+          n->count.SetWaiting(++n->waiting);
+          got = n->count.TryGet();
+          if (got) n->count.SetWaiting(--n->waiting);
+        }
+        if (!got) return;  // whoever releases activates it
+        n->Activate();
+        n->Release();
+        while (n->served > 0) {  // what was activated here ends here
+          --n->served;
+          n->Release();
+        }
+      });
+    }
+    world.AtEnd([=] { MODEL_CHECK(n->waiting == 0 && n->active == 0 && n->count.nr() == 0); });
+  });
 }
 
 // M5. replace UNBOUND by REBOUND  ||  a hook that asks "do I count?".

@@ -71,6 +71,12 @@ class MiniQueue {
   int Enable(int item) { return wq::LowerDisable(RefOf(item)); }
   bool Flush(int item) { return Wait(item, true); }
 
+  // The pool takes no new items from now on; what it runs may still be queued to it.
+  void Retire(int pool) {
+    ModelLock hold(&pools_[pool].lock);
+    pools_[pool].retired = true;
+  }
+
   void CheckEnd() {
     for (Item& item : items) {
       const uint64_t word = item.word.load();
@@ -94,7 +100,7 @@ class MiniQueue {
   struct QueueHost {
     MiniQueue* const q;
     Item* const item;
-    Pool* const target;
+    Pool* target;
     Pool* chosen = nullptr;
 
     bool Refused() { return q->refuse; }
@@ -108,7 +114,14 @@ class MiniQueue {
     static void Unlock(Pool* pool) { pool->lock.Unlock(); }
     bool RunsOn(Pool* pool) { return pool->executing == item; }
     void Redirect(Pool* pool) { chosen = pool; }
-    void GoTo(Pool* pool) { chosen = pool; }
+    bool GoTo(Pool* pool) {
+      if (!pool->retired || kDefect == QueueDefect::kRetiredTarget) {
+        chosen = pool;
+        return true;
+      }
+      target = &q->pools_[1 - pool->id];
+      return false;
+    }
     uint64_t QueuedWord(uint64_t word) {
       const uint64_t queued = Word::Queued(word, static_cast<uint16_t>(chosen->id), 0, false);
       return kDefect == QueueDefect::kNoGeneration ? queued & (Word::kGenerationOne - 1) : queued;
@@ -116,6 +129,7 @@ class MiniQueue {
     void Enqueue() {
       if (item->timer_target < 0) ++item->queued;  // else QueueDelayed has counted it
       item->timer_target = -1;
+      MODEL_CHECK(!chosen->retired || chosen->executing == item);
       if (kDefect != QueueDefect::kEnqueueLate) chosen->Insert(chosen->length, {item, nullptr});
     }
     void UnlockChosen() { chosen->lock.Unlock(); }

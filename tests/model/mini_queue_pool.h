@@ -42,6 +42,7 @@ struct MiniQueuePool {
   Entry list[16];
   int length = 0;
   MiniItem* executing = nullptr;
+  bool retired = false;
   MiniBarrier* after[4];  // wait for the end of the current execution
   int nr_after = 0;
 

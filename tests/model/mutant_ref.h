@@ -19,6 +19,7 @@ enum class QueueDefect {
   kEnqueueLate,      // the item reaches its list after the lock was dropped
   kStealUnlocked,    // a canceller does not lock the pool
   kNoDisarm,         // a canceller leaves the timer armed
+  kRetiredTarget,    // a queuer does not look whether its target was retired meanwhile
   // In how the word is accessed.
   kPlainRefusal,     // "pending already" is found out by a load
   kLeaveRelaxed,     // a worker takes PENDING off without order

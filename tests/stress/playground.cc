@@ -27,13 +27,20 @@ Playground::Playground(const Behaviour& behaviour) : behaviour_(behaviour) {
   AddItems();
 }
 
+// max_active of an unbound queue is divided among the nodes, but each has a floor, and so have pools that
+// are in no node.
+int Playground::Shares(struct cmwq_workqueue* handle) {
+  const wq::Workqueue* const wq = reinterpret_cast<wq::Workqueue*>(handle);
+  return wq->unbound() && wq->nr_nodes > 1 ? wq->nr_nodes + 1 : 1;
+}
+
 void Playground::AddQueue(unsigned flags, int limit, bool resized, bool drained) {
   Queue& queue = queues_.emplace_back();
   queue.wq = cmwq_alloc_workqueue("stress", flags, limit);
   EXPECT_NE(queue.wq, nullptr);
   queue.flags = flags;
   queue.ordered = false;
-  queue.most = resized ? 6 : limit == 0 ? CMWQ_DFL_ACTIVE : limit;
+  queue.most = (resized ? 6 : limit == 0 ? CMWQ_DFL_ACTIVE : limit) * Shares(queue.wq);
   queue.resized = resized;
   queue.drained = drained;
 }
@@ -218,7 +225,7 @@ void Playground::Wide(Queue& queue, unsigned op, unsigned arg) {
   switch (op % 12) {
     case 0: case 1:
       if (queue.resized) {
-        cmwq_workqueue_set_max_active(queue.wq, 1 + static_cast<int>(arg) % queue.most);
+        cmwq_workqueue_set_max_active(queue.wq, 1 + static_cast<int>(arg % 6));
       }
       break;
     case 2:
@@ -251,6 +258,7 @@ void Playground::Transient(unsigned op, unsigned arg) {
     EXPECT_EQ(errno, EAGAIN);
     return;
   }
+  queue.most *= queue.ordered ? 1 : Shares(queue.wq);
   transient_.fetch_add(1);
   std::atomic<int> ran{0};
   const int n = static_cast<int>(arg % 6);

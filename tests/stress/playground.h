@@ -81,6 +81,7 @@ class Playground {
   void Blunder(Subject* s, uint32_t dice);
   std::atomic<int>* Enter(Queue* queue);
 
+  static int Shares(struct cmwq_workqueue* handle);
   void AddQueue(unsigned flags, int limit, bool resized, bool drained);
   void AddItems();
   Queue* PickQueue(Class cls, unsigned i);
