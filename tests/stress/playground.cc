@@ -137,7 +137,10 @@ void Playground::General(Subject& s, unsigned op, unsigned arg) {
   struct cmwq_workqueue* const wq = s.queue->wq;
   switch (op % 14) {
     case 0: case 1: case 2: Count(s.queued, cmwq_queue_work(wq, &s.d.work)); break;
-    case 3: Count(s.queued, cmwq_queue_work_on(Cpu(arg), wq, &s.d.work)); break;
+    case 3:
+      Count(s.queued, arg % 4 != 0 ? cmwq_queue_work_on(Cpu(arg), wq, &s.d.work)
+                                   : cmwq_queue_work_node(0, wq, &s.d.work));
+      break;
     case 4: case 5:
       Count(s.queued, s.delayable ? cmwq_queue_delayed_work(wq, &s.d, arg % 3 * 300'000)
                                   : cmwq_queue_work(wq, &s.d.work));
@@ -240,8 +243,26 @@ void Playground::Wide(Queue& queue, unsigned op, unsigned arg) {
       break;
     case 6: case 7: case 8: Sparks(queue, 1 + arg % 8, op % 2 == 0); break;
     case 9: Transient(op, arg); break;
+    case 10: Attributes(queue, arg); break;
     default: ForEachPool([](pool::WorkerPool& pool) { pool.CheckInvariants(); }); break;
   }
+}
+
+// Moves an unbound queue, ordered ones included, to other pools under load, or changes its floor.
+void Playground::Attributes(Queue& queue, unsigned arg) {
+  if ((queue.flags & CMWQ_UNBOUND) == 0) return;
+  if (arg % 4 == 0 && !queue.ordered) {
+    EXPECT_EQ(cmwq_workqueue_set_min_active(queue.wq, static_cast<int>(arg / 4 % 5)), 0);
+    return;
+  }
+  const struct cmwq_workqueue_attrs attrs = {
+      .nice = static_cast<int>(arg / 4 % 2),
+      .affinity_scope = arg / 8 % 2 != 0 ? CMWQ_AFFN_CPU : CMWQ_AFFN_SYSTEM,
+      .affinity_strict = arg / 16 % 2 != 0,
+      .cpumask = nullptr,
+      .cpumask_size = 0,
+  };
+  if (cmwq_apply_workqueue_attrs(queue.wq, &attrs) != 0) EXPECT_EQ(errno, EAGAIN);
 }
 
 // A queue that lives for a few items. Its creation may fail where threads cannot be made.

@@ -10,6 +10,7 @@
 #ifndef CMWQ_TESTS_STRESS_PLAYGROUND_H_
 #define CMWQ_TESTS_STRESS_PLAYGROUND_H_
 
+#include <cmwq/attrs.h>
 #include <cmwq/cmwq.h>
 #include <gtest/gtest.h>
 
@@ -93,6 +94,7 @@ class Playground {
   void Ordered(Subject& s, unsigned thread, unsigned op);
   void Wide(Queue& queue, unsigned op, unsigned arg);
   void Sparks(Queue& queue, unsigned n, bool flush);
+  void Attributes(Queue& queue, unsigned arg);
   void Transient(unsigned op, unsigned arg);
   void CheckItem(const Subject& s, int index);
   void CheckThreads();
