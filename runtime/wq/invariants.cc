@@ -86,7 +86,10 @@ const char* Pwq::BrokenInvariant() {
   if (node == nullptr ? in_flight != known : in_flight < known) return "I14: nr_in_flight";
   if (wq->ordered && n.running_items > 1) return "I16: two items of an ordered queue run";
   if (plugged && n.slots > 0) return "I16: a plugged generation runs";
-  if (in_line != base::ListLinked(&line_entry.node)) return "I12: in line, or not";
+  if (node != nullptr) {
+    sync::MutexLock hold(node->lock);  // its neighbours in line belong to other pools
+    if (in_line != base::ListLinked(&line_entry.node)) return "I12: in line, or not";
+  }
   return nullptr;
 }
 
