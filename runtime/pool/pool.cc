@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "runtime/base/test_point.h"
+#include "runtime/pool/invariants.h"
 #include "runtime/pool/pwq_base.h"
 
 namespace cmwq::pool {
@@ -38,6 +39,9 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
       cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
+#if defined(CMWQ_TEST_POINTS)
+  base::g_verify.store(&VerifyAtTestPoint, std::memory_order_release);  // pairs with AtTestPoint
+#endif
   sync::MutexLock hold(lock);
   SetAttrs(attrs);
 }
@@ -216,31 +220,6 @@ PoolStats WorkerPool::Stats() {
     s.sleeps += w->nr_sleeps.load(std::memory_order_relaxed);
   }
   return s;
-}
-
-void WorkerPool::CheckInvariants() {
-  sync::MutexLock hold(lock);
-  int idle = 0;
-  for (base::ListNode* n = idle_list_.front(); n != nullptr; n = idle_list_.next(n)) {
-    const Worker* const w = base::ListOwner<Worker>(n, offsetof(Worker, entry));
-    CMWQ_CHECK(w->idle && w->current_work == nullptr);
-    CMWQ_CHECK(!StateWord::Counted(w->word->Load()));
-    ++idle;
-  }
-  CMWQ_CHECK_OP(idle, ==, nr_idle_);
-  CMWQ_CHECK_OP(nr_idle_, <=, nr_workers_);
-  CMWQ_CHECK_OP(conc_.nr_running(), <=, nr_workers_ - nr_idle_ + (managing_ ? 1 : 0));
-  int busy = 0;
-  for (Worker* head : busy_) {
-    for (Worker* w = head; w != nullptr; w = w->hash_next) {
-      CMWQ_CHECK(w->current_work != nullptr && !w->idle);
-      busy += w->is_rescuer ? 0 : 1;
-    }
-  }
-  CMWQ_CHECK_OP(busy, <=, nr_workers_ - nr_idle_);
-  uint32_t pending = 0;
-  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) ++pending;
-  CMWQ_CHECK_OP(pending, ==, nr_pending_);
 }
 
 // The objects of the parent's workers stay behind: one of them may be executing this very code.

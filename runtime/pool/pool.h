@@ -115,7 +115,7 @@ class WorkerPool final : public Watched {
   void Running(Worker* w) { conc_.Running(*w->word); }
 
   PoolStats Stats() CMWQ_EXCLUDES(lock);
-  // Aborts if the structure is inconsistent. Expensive; tests and debug builds.
+  // Ends the process if the pool or a queue with items here is inconsistent. Expensive; invariants.cc.
   void CheckInvariants() CMWQ_EXCLUDES(lock);
   // Recomputes nr_running from the state words; returns the drift that was repaired.
   int Resync() CMWQ_EXCLUDES(lock);
@@ -129,6 +129,7 @@ class WorkerPool final : public Watched {
   void Nudge() override;
 
  private:
+  friend class Inspector;
   friend class Rescuer;
   friend class PoolTestPeer;
   void DropWorkersAfterFork(void (*drop)(struct cmwq_work* work)) CMWQ_NO_TSA;

@@ -34,6 +34,8 @@ class PwqBase {
   virtual void Finished(uint32_t cookie) CMWQ_REQUIRES(pool->lock) = 0;
   // Something of this queue is still on the worklist or running here.
   virtual bool HasActive() const CMWQ_REQUIRES(pool->lock) = 0;
+  // The name of an invariant of this half that is broken, or null. Expensive.
+  virtual const char* BrokenInvariant() CMWQ_REQUIRES(pool->lock) = 0;
   virtual const char* name() const = 0;
 
   WorkerPool* const pool;           // I

@@ -126,6 +126,8 @@ void WorkerPool::WorkUntilDone(Worker* w) {
     // everything again.
     if (!MayStartWorking(Counts()) && ManageWorkers(w)) continue;
 
+    // I6: a spare exists, or somebody makes one.
+    CMWQ_ASSERT(nr_idle_ > 0 || managing_);
     conc_.Running(*w->word);
     conc_.ClearFlags(*w->word, WorkerFlag::kPrep | WorkerFlag::kRebound);
     do {
@@ -133,7 +135,7 @@ void WorkerPool::WorkUntilDone(Worker* w) {
       if (node == nullptr) break;
       if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
     } while (KeepWorking(Counts()));
-    CMWQ_TEST_POINT("worker.before_prep");
+    CMWQ_TEST_POINT_LOCKED("worker.before_prep", this);
     // If the others blocked since KeepWorking was asked, this was the last one: go round again, for
     // nobody else will be woken.
   } while (conc_.SetFlags(*w->word, WorkerFlag::kPrep) || NeedMoreWorker(Counts()));
@@ -216,6 +218,7 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   at_boundary_ = !w->is_rescuer;
   pwq->Finished(cookie);
   at_boundary_ = false;
+  CMWQ_TEST_POINT_LOCKED("worker.finished", this);
 }
 
 void WorkerPool::EnterIdle(Worker* w) {

@@ -1,5 +1,6 @@
 // Waiting: for one item (barriers), for a queue (colours), until a queue is empty (drain).
 
+#include "runtime/base/test_point.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/ownership.h"
 #include "runtime/wq/workqueue.h"
@@ -89,6 +90,7 @@ struct BarrierHost {
     }
     pwq->pool->lock.AssertHeld();
     wake = InsertBarrier(pwq, barrier, work, running);
+    CMWQ_TEST_POINT_LOCKED("flush.planted", pool);
     return true;
   }
 };
@@ -130,6 +132,8 @@ bool CalledFromOwnItem(const Workqueue* wq, const char* what) {
 }
 
 }  // namespace
+
+bool IsBarrier(cmwq_work_fn fn) { return fn == &BarrierFn; }
 
 bool FlushWork(struct cmwq_work* work, PoolTable* pools) {
   if (IsSelf(work)) {

@@ -16,7 +16,6 @@
 #include <atomic>
 #include <cstdint>
 
-#include "runtime/base/test_point.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::wq {
@@ -86,7 +85,6 @@ bool ClaimQueued(Ref ref, Host& host) {
     if (!ReadIdle(ref, &word) || host.Refused()) return false;
     LockTarget(host, word);
     const uint64_t queued = host.QueuedWord(word);
-    CMWQ_TEST_POINT("queue.before_claim");
     // The generation in `word` makes this fail if the item was queued and run since it was read: then
     // it may be running elsewhere, and the pool that is locked may be the wrong one.
     if (ref.compare_exchange_strong(word, queued, std::memory_order_seq_cst)) {

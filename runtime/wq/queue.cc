@@ -1,5 +1,6 @@
 // Queueing, cancelling, disabling.
 
+#include "runtime/base/test_point.h"
 #include "runtime/wq/ownership.h"
 #include "runtime/wq/work_word.h"
 #include "runtime/wq/workqueue.h"
@@ -83,11 +84,13 @@ struct QueueHost {
   uint64_t QueuedWord(uint64_t word) {
     chosen->pool->lock.AssertHeld();
     inactive = MayHaveToWait(chosen);
+    CMWQ_TEST_POINT_LOCKED("queue.before_claim", chosen->pool);
     return Word::Queued(word, chosen->pool->attrs().id, chosen->colour, inactive);
   }
   void Enqueue() {
     chosen->pool->lock.AssertHeld();
     wake = wq::Enqueue(chosen, work, inactive);
+    CMWQ_TEST_POINT_LOCKED("queue.queued", chosen->pool);
   }
   void UnlockChosen() { Unlock(chosen->pool); }
   void UnlockAndWake() {
@@ -175,6 +178,7 @@ struct StealHost {
     pwq->pool->lock.AssertHeld();
     // May start waiting items and settle flushes. An inactive item had no slot to give back.
     pwq->Leave(Word::Colour(word), (word & Word::kInactive) == 0);
+    CMWQ_TEST_POINT_LOCKED("queue.cancelled", pwq->pool);
   }
 };
 

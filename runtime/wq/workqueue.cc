@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/base/test_point.h"
 #include "runtime/wq/attrs.h"
 
 namespace cmwq::wq {
@@ -44,6 +45,7 @@ void Workqueue::Link(Pwq* pwq) {
 
 void FreeWorkqueue(Workqueue* wq) {
   if (wq == nullptr) return;
+  CMWQ_ASSERT(WorkqueueEmpty(wq));  // I10
   Pwq* pwq = wq->first_pwq.load(std::memory_order_relaxed);
   while (pwq != nullptr) {
     Pwq* const next = pwq->next.load(std::memory_order_relaxed);
@@ -119,6 +121,10 @@ void ApplyMaxActive(Workqueue* wq) {
   wq->ForEachPwq([limit](Pwq* pwq) {
     sync::MutexLock hold(pwq->pool->lock);
     pwq->max_active = limit;
+    // In the same section: nothing waits for a free slot when the lock is free (I12).
+    while (pwq->node == nullptr && pwq->ActivateFirst(true)) {
+    }
+    CMWQ_TEST_POINT_LOCKED("queue.limit_set", pwq->pool);
   });
   for (bool activated = true; activated;) {
     activated = false;

@@ -49,6 +49,7 @@ class Pwq final : public pool::PwqBase {
   uint32_t Started(struct cmwq_work* work) override CMWQ_REQUIRES(pool->lock);
   void Finished(uint32_t cookie) override CMWQ_REQUIRES(pool->lock);
   bool HasActive() const override CMWQ_REQUIRES(pool->lock) { return nr_active > 0; }
+  const char* BrokenInvariant() override CMWQ_REQUIRES(pool->lock);  // invariants.cc
   const char* name() const override;
 
   // Takes a slot of max_active for one more item. Without one, the pwq of an unbound queue gets in line
@@ -179,7 +180,13 @@ bool CancelWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread*
 bool DisableWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread* events, bool sync);
 bool EnableWork(struct cmwq_work* work);
 
+// invariants.cc
+// The name of an invariant of the queue that is broken, or null. Locks: takes kPool.
+const char* BrokenInvariant(Workqueue* wq);
+
 // flush.cc
+// `fn` is the function of a flush's barrier.
+bool IsBarrier(cmwq_work_fn fn);
 bool FlushWork(struct cmwq_work* work, PoolTable* pools);
 // Waits for a running execution only. True if there was one.
 bool WaitForRunning(struct cmwq_work* work, PoolTable* pools);

@@ -134,6 +134,7 @@ struct Weakened {
   static void FutexWake(const Atomic<int32_t>* word, int count) {
     World::current()->FutexWake(word->cell(), count);
   }
+  static void Relax() { Yield(); }
 };
 
 using ModelSync = Weakened<AsWritten>;

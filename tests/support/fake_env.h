@@ -71,6 +71,19 @@ class PoolTestPeer {
     return n;
   }
   static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
+  // For tests that break something while they hold the lock, and mend it.
+  static int& NrIdle(WorkerPool& pool) CMWQ_NO_TSA { return pool.nr_idle_; }
+  static int& NrWorkers(WorkerPool& pool) CMWQ_NO_TSA { return pool.nr_workers_; }
+  static uint32_t& NrPending(WorkerPool& pool) CMWQ_NO_TSA { return pool.nr_pending_; }
+  static Concurrency& Conc(WorkerPool& pool) { return pool.conc_; }
+  static Worker*& Manager(WorkerPool& pool) CMWQ_NO_TSA { return pool.manager_; }
+  static base::List& IdleList(WorkerPool& pool) CMWQ_NO_TSA { return pool.idle_list_; }
+  static base::List& Worklist(WorkerPool& pool) CMWQ_NO_TSA { return pool.worklist_; }
+  static Worker* Executing(WorkerPool& pool, struct cmwq_work* work) CMWQ_NO_TSA {
+    return pool.FindExecuting(work, work->fn_);
+  }
+  static void HashInsert(WorkerPool& pool, Worker* w) CMWQ_NO_TSA { pool.HashInsert(w); }
+  static void HashRemove(WorkerPool& pool, Worker* w) CMWQ_NO_TSA { pool.HashRemove(w); }
 
  private:
   static uint64_t Due(WorkerPool& pool, const platform::Timer* t) {
