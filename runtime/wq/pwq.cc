@@ -134,7 +134,9 @@ void Pwq::PutSlot() {
 void Pwq::Leave(int item_colour, bool slot) {
   // The item counts as in flight until the end: that keeps the queue alive while other locks are taken.
   if (slot) PutSlot();
-  if (wq->ordered && !current && !drained && InFlight() == 1) {
+  // Again after the lock was dropped: meanwhile the pwq may have been taken into use and retired anew,
+  // and whoever retired it has left the rest to us, because we still count.
+  while (wq->ordered && !current && !drained && InFlight() == 1) {
     drained = true;
     pool->LeaveBoundary();
     pool->lock.Unlock();
