@@ -13,6 +13,7 @@
 
 #include <cmwq/cmwq.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "runtime/base/annotations.h"
@@ -37,6 +38,15 @@ class TimerHeap {
   Timer* root_ = nullptr;  // prev of the root points at itself: that marks it armed
 };
 
+// A timer that can be armed under locks that come after kTimer: the event thread arms it in the
+// caller's place.
+struct SoonTimer {
+  Timer timer = {};        // L: of the event thread (kTimer); first: `fire` is given this address
+  uint64_t delay_ns = 0;   // L: of the requester, until the event thread takes the request
+  uint64_t align_ns = 1;   // I: deadlines are multiples of it, so that many timers make one wake-up
+  SoonTimer* next = nullptr;  // AT(ArmSoon, TakeRequests): as delay_ns
+};
+
 class EventThread {
  public:
   explicit EventThread(Env* env) : env_(env) {}
@@ -59,6 +69,11 @@ class EventThread {
   }
   bool DisarmLocked(Timer* t) CMWQ_REQUIRES(mu);
 
+  // Asks the event thread to arm `t`, which fires about delay_ns after that. One request at a time per
+  // timer, none while it is armed: the caller keeps a flag under its lock, cleared when it has fired.
+  // Context: any, under any lock; one futex wake at most.
+  void ArmSoon(SoonTimer* t, uint64_t delay_ns);
+
   // Fires everything due at `now` in the calling thread; returns the next deadline (kNever: none).
   // The thread's own loop, and the way tests with a fake clock run timers.
   uint64_t RunDue(uint64_t now) CMWQ_EXCLUDES(mu);
@@ -74,6 +89,7 @@ class EventThread {
  private:
   static void* Main(void* self);
   void Loop();
+  void TakeRequests(uint64_t now) CMWQ_REQUIRES(mu);
 
   Env* const env_;                                       // I
   TimerHeap heap_ CMWQ_GUARDED_BY(mu);
@@ -81,6 +97,7 @@ class EventThread {
   bool stop_ CMWQ_GUARDED_BY(mu) = false;
   bool started_ = false;                                 // I: after Start
   pthread_t thread_{};                                   // I: after Start
+  std::atomic<SoonTimer*> requests_{nullptr};            // AT(ArmSoon, TakeRequests)
   sync::Parker parker_;                                  // AT(Loop, ArmLocked)
 };
 

@@ -38,6 +38,10 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
       cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
+  watch_.tick.pool = watch_.stall.pool = this;
+  watch_.tick.soon.timer.fire = &TickFire;
+  watch_.tick.soon.align_ns = conf->tick_ms * base::kNsPerMs;
+  watch_.stall.soon.timer.fire = &StallFire;
   sync::MutexLock hold(lock);
   SetAttrs(attrs);
 }
@@ -115,11 +119,16 @@ void WorkerPool::ArmDetector() {
 Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   base::ListInsertBefore(where, node);
   WorkOf(node)->on_worker_ = nullptr;
+  if (nr_pending_ == 0) ++watch_.progress;
+  ArmStall();
   if (conc_.SetPending(++nr_pending_)) return NeedWake();
   // Somebody runs. Should it block without a word, only a detector can know. A worker between two
   // items arms it before it runs the next: waking it for each item that max_active lets in would cost
   // more switches than the items do.
-  if (!at_boundary_) ArmDetector();
+  if (!at_boundary_) {
+    ArmDetector();
+    ArmTick();
+  }
   return nullptr;
 }
 
@@ -176,6 +185,14 @@ bool WorkerPool::Presume(const Suspect& suspect) {
 // WantsWatch again and repeats.
 void WorkerPool::Nudge() {
   Wake(first_idle_.load(std::memory_order_acquire));  // pairs with the store in PublishFirstIdle
+}
+
+// What nr_running would have to rise by to be the sum of the words, at this moment.
+int WorkerPool::Drift() {
+  int counted = 0;
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) counted += StateWord::Counted(words_[i].Load()) ? 1 : 0;
+  return counted - conc_.RawRunning();
 }
 
 int WorkerPool::Resync() {
@@ -271,6 +288,8 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
+  watch_.tick.armed = watch_.stall.armed = false;
+  watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
   stats_ = {};
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);

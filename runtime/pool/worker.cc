@@ -104,6 +104,8 @@ void WorkerPool::WorkerLoop(Worker* w) {
       // that had this object before. Its creator wakes it once it is on the idle list.
       if (!w->idle) continue;
       LeaveIdle(w);
+      w->batch_ns = env_->NowNs();
+      w->batch_executed = w->nr_executed.load(std::memory_order_relaxed);
       WorkUntilDone(w);
       if (nr_users_ == 0) {
         --nr_workers_;
@@ -131,6 +133,7 @@ void WorkerPool::WorkUntilDone(Worker* w) {
     do {
       base::ListNode* const node = worklist_.front();
       if (node == nullptr) break;
+      ++watch_.progress;
       if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
     } while (KeepWorking(Counts()));
     CMWQ_TEST_POINT("worker.before_prep");
@@ -182,7 +185,10 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   pwq->pool->lock.AssertHeld();  // this pool's: an item is only ever on a list of its pwq's pool
   const uint32_t cookie = pwq->Started(work);
   // Should the function block without a word, only a detector can know that others wait.
-  if (nr_pending_ > 0) ArmDetector();
+  if (nr_pending_ > 0) {
+    ArmDetector();
+    ArmTick();
+  }
   lock.Unlock();
   Wake(wake);
 
@@ -199,7 +205,8 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   lock.Lock();
   // Work boundary: whatever a detector thought of this worker, waiting for the lock included, it runs.
   conc_.Running(*w->word);
-  if (pwq->cpu_intensive && !w->is_rescuer) {
+  // Set for the queue, or by the tick for this item.
+  if ((w->word->Load() & WorkerFlag::kCpuIntensive) != 0) {
     conc_.ClearFlags(*w->word, WorkerFlag::kCpuIntensive);
   }
   HashRemove(w);
