@@ -255,6 +255,16 @@ CMWQ_API void cmwq_thaw_workqueues(void);
 CMWQ_API void cmwq_block_begin(void);
 CMWQ_API void cmwq_block_end(void);
 
+/*
+ * Writes to descriptor `fd`, as text: every busy queue with its flags, and for each of its CPUs how many
+ * items are active of how many that may be, who executes what and for how long ("for at least": since
+ * a report or the watchdog first saw it), what is pending and what waits for max_active; and every
+ * pool with its workers, its manager and for how long nothing has begun. Equal functions in a row are
+ * written as N*function; long lists are cut. Thread-safe, not for signal handlers; no lock of cmwq is
+ * held while it writes, so `fd` may be a pipe that nobody reads.
+ */
+CMWQ_API void cmwq_show_all_workqueues(int fd);
+
 /* Version of the library that is running: major * 10000 + minor * 100 + patch. */
 CMWQ_API int cmwq_version(void);
 

@@ -9,6 +9,7 @@
 #include "runtime/core/capi.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/show.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::core {
@@ -144,6 +145,8 @@ void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
     // Somebody queued during the destruction: leaking is safe, freeing is not.
     cmwq::base::RawLog(cmwq::base::LogLevel::kError,
                        "queue %s is busy after its destruction; its memory is leaked", wq->name);
+    cmwq::pool::LogWriter log;
+    cmwq::wq::ShowWorkqueue(wq, &log);
     wq->state.store(cmwq::wq::WqState::kDead, std::memory_order_seq_cst);
     return;
   }
@@ -365,6 +368,8 @@ bool cmwq_freeze_workqueues_busy(void) {
 }
 
 void cmwq_thaw_workqueues(void) { Runtime::Get().Freeze(false); }
+
+void cmwq_show_all_workqueues(int fd) { Runtime::Get().Show(fd); }
 
 void cmwq_block_begin(void) { cmwq::pool::WorkerSleeping(); }
 void cmwq_block_end(void) { cmwq::pool::WorkerRunning(); }

@@ -10,6 +10,7 @@
 
 #include "runtime/base/conf.h"
 #include "runtime/core/io.h"
+#include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/attrs.h"
 #include "runtime/wq/work_word.h"
@@ -61,6 +62,10 @@ int Runtime::StartLocked() {
     if (events_ == nullptr) return ENOMEM;
     table_.Start(env_, events_, &base::g_conf, "/sys", kHighPriNice);
     pool::g_before_live = [] { Get().Revive(); };
+    pool::g_stall_reported = [] {
+      pool::LogWriter log;
+      Get().ShowQueues(&log);
+    };
     g_preload_worker =
         reinterpret_cast<PreloadWorkerFn>(dlsym(RTLD_DEFAULT, "cmwq_preload_library_worker"));
     if (g_preload_worker != nullptr) pool::g_worker_start = &TellPreload;

@@ -45,6 +45,10 @@ class Runtime {
     }
   }
 
+  // show.cc: the busy queues, the pools that have workers, both to descriptor fd.
+  void ShowQueues(pool::LineWriter* out) CMWQ_EXCLUDES(mu_);
+  void ShowPools(pool::LineWriter* out);
+  void Show(int fd) CMWQ_EXCLUDES(mu_);
   // Writes the CMWQ_REPORT table to descriptor fd.
   void Report(int fd);
 

@@ -174,10 +174,21 @@ void WorkerPool::ShowInFlight(LineWriter* out, const PwqBase* pwq) {
   }
 }
 
+int WorkerPool::CopyWork(const PwqBase* pwq, uint64_t now, InFlight* out, int max, bool* more,
+                         Runs* pending) {
+  int from = 0;
+  const int n = ListInFlight(out, max, &from, pwq, now);
+  InFlight next;
+  *more = n == max && ListInFlight(&next, 1, &from, pwq, now) > 0;
+  pending->Collect(worklist_, pwq);
+  return n;
+}
+
 void WorkerPool::ShowPool(LineWriter* out) {
   const uint64_t now = env_->NowNs();
   PoolCounts counts;
   uint32_t pending;
+  uint64_t hung_ns = 0;
   char manager[32] = "none";
   Runs runs;
   {
@@ -185,6 +196,9 @@ void WorkerPool::ShowPool(LineWriter* out) {
     NoteInFlight(now);
     counts = Counts();
     pending = nr_pending_;
+    if (pending > 0 && watch_.stall.armed && watch_.progress == watch_.stall_progress) {
+      hung_ns = now - watch_.stall_since_ns;
+    }
     if (managing_) {
       if (manager_ != nullptr) {
         base::RawFormat(manager, sizeof(manager), "worker %d", manager_->slot);
@@ -197,8 +211,9 @@ void WorkerPool::ShowPool(LineWriter* out) {
   char name[32], line[200];
   PoolName(attrs_, name, sizeof(name));
   base::RawFormat(line, sizeof(line),
-                  "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s", name,
-                  counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager);
+                  "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus",
+                  name, counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager,
+                  static_cast<unsigned long>(hung_ns / base::kNsPerSec));
   out->Line(line);
   ShowInFlight(out, nullptr);
   runs.Print(out, "pending");

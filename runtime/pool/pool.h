@@ -35,6 +35,7 @@ namespace cmwq::pool {
 class PwqBase;
 class LineWriter;
 struct InFlight;
+struct Runs;
 
 // Called once before a pool's first thread is made; set by the runtime, may be null.
 using Callback = void (*)();
@@ -127,6 +128,9 @@ class WorkerPool final : public Watched {
   void ShowPool(LineWriter* out) CMWQ_EXCLUDES(lock);
   // The busy workers that execute for `pwq` (null: all).
   void ShowInFlight(LineWriter* out, const PwqBase* pwq) CMWQ_EXCLUDES(lock);
+  // Copies what executes and what is pending for `pwq`; *more: there were more than max workers.
+  int CopyWork(const PwqBase* pwq, uint64_t now, InFlight* out, int max, bool* more, Runs* pending)
+      CMWQ_REQUIRES(lock);
   // Recomputes nr_running from the state words; returns the drift that was repaired.
   int Resync() CMWQ_EXCLUDES(lock);
   // Child of fork: no worker is left. Calls drop for every item that was queued here.

@@ -2,6 +2,8 @@
 
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/ownership.h"
+#include "runtime/wq/show.h"
+#include "runtime/wq/work_word.h"
 #include "runtime/wq/workqueue.h"
 
 namespace cmwq::wq {
@@ -179,6 +181,8 @@ void DrainWorkqueue(Workqueue* wq) {
     if (pass == 10 || (pass % 100 == 0 && pass <= 1000)) {
       base::RawLog(base::LogLevel::kWarn, "queue %s: not empty after %d drain passes", wq->name,
                    pass);
+      pool::LogWriter log;
+      ShowWorkqueue(wq, &log);
     }
   }
   wq->nr_drainers.fetch_sub(1, std::memory_order_release);
