@@ -149,6 +149,21 @@ CMWQ_API int cmwq_workqueue_set_min_active(struct cmwq_workqueue *wq, int min_ac
 CMWQ_API bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue *wq);
 
 /*
+ * What happens to items when no thread can be made to run them. By default they wait, and those of
+ * CMWQ_MEM_RECLAIM queues are served by the rescuer. With a callback, items of this queue that are
+ * pending for want of a worker when a second attempt to create one has failed (after
+ * create_cooldown_ms) are taken off the queue instead and handed to fn(work, EAGAIN). Reaching
+ * max_workers is no failure. Null: wait again. Returns 0, or -1 with errno EINVAL (null queue).
+ *
+ * fn is called by cmwq's event thread, with no lock of cmwq held, once per item. It must not block: all
+ * timers of the process wait for it. For flushes, cancels and cmwq_current_work the call counts as the
+ * item's execution; like a work function it may queue the item again or free it. Items that wait for
+ * max_active fail when they would have become active.
+ */
+typedef void (*cmwq_work_fail_fn)(struct cmwq_work *work, int err);
+CMWQ_API int cmwq_workqueue_set_fail(struct cmwq_workqueue *wq, cmwq_work_fail_fn fn);
+
+/*
  * Items.
  */
 

@@ -190,6 +190,15 @@ bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue* wq) {
   return !pwq->inactive.empty();
 }
 
+int cmwq_workqueue_set_fail(struct cmwq_workqueue* handle, cmwq_work_fail_fn fn) {
+  if (handle == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  Impl(handle)->fail.store(fn, std::memory_order_release);  // pairs with the load in Pwq::fail
+  return 0;
+}
+
 void cmwq_work_init(struct cmwq_work* work, cmwq_work_fn fn) {
   if (work == nullptr || fn == nullptr) {
     Misuse("cmwq_work_init", "null argument");

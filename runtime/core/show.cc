@@ -36,10 +36,9 @@ void Runtime::ShowQueues(pool::LineWriter* out) {
 }
 
 void Runtime::ShowPools(pool::LineWriter* out) {
-  for (int i = 0; i < table_.nr_pools; ++i) {
-    pool::WorkerPool* const pool = table_.by_id[i];
-    if (pool != nullptr && pool->served()) pool->ShowPool(out);
-  }
+  table_.ForEachPool([out](pool::WorkerPool& pool) {
+    if (pool.served()) pool.ShowPool(out);
+  });
 }
 
 // Context: any thread. Locks: none held.

@@ -38,6 +38,9 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
       cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
+  fail_worker_.word = &fail_word_;
+  fail_worker_.is_rescuer = true;
+  fail_worker_.pool = this;
   watch_.tick.pool = watch_.stall.pool = this;
   watch_.tick.soon.timer.fire = &TickFire;
   watch_.tick.soon.align_ns = conf->tick_ms * base::kNsPerMs;
@@ -285,6 +288,11 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   for (Worker*& bucket : busy_) bucket = nullptr;
   nr_workers_ = nr_idle_ = nr_threads_ = 0;
   HoldRole(false, nullptr);
+  create_err_ = 0;
+  while (base::ListNode* const node = fail_worker_.scheduled.PopFront()) drop(WorkOf(node));
+  fail_worker_.current_work = nullptr;
+  fail_worker_.current_fn = nullptr;
+  fail_worker_.current_pwq = nullptr;
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;

@@ -49,7 +49,7 @@ struct PoolStats {
   int nr_workers, nr_idle, nr_running;
   uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
   uint64_t repatriated;  // workers steered back into their pod
-  uint64_t hogs, drift, stalls;
+  uint64_t hogs, drift, stalls, failed;
 };
 
 class WorkerPool final : public Watched {
@@ -166,7 +166,7 @@ class WorkerPool final : public Watched {
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
-  void ProcessOneWork(Worker* w, struct cmwq_work* work) CMWQ_REQUIRES(lock);
+  void ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail = false) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
   void HashInsert(Worker* w) CMWQ_REQUIRES(lock);
@@ -193,6 +193,10 @@ class WorkerPool final : public Watched {
   uint64_t CullIdle() CMWQ_EXCLUDES(lock);
   void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
 
+  // fail.cc
+  void FailPending() CMWQ_EXCLUDES(lock);
+  void SettleFailed(Worker* w) CMWQ_REQUIRES(lock);
+  struct cmwq_work* NextToFail(uint64_t pass, int64_t* budget) CMWQ_REQUIRES(lock);
   // watch.cc
   static constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
   struct HogReport {
@@ -271,6 +275,10 @@ class WorkerPool final : public Watched {
   bool cull_wanted_ CMWQ_GUARDED_BY(lock) = false;
   uint64_t next_create_ns_ CMWQ_GUARDED_BY(lock) = 0;  // cool-down ends
   uint64_t mayday_round_ CMWQ_GUARDED_BY(lock) = 0;    // calls for help so far; see SendMaydays
+  int create_err_ CMWQ_GUARDED_BY(lock) = 0;       // of the last attempt: 0 or errno
+  StateWord fail_word_;                            // S: the event thread: PREP for ever
+  Worker fail_worker_;                             // S: the event thread, while it fails items
+  uint64_t fail_pass_ = 0;                         // S: the event thread
 
   PoolWatch watch_;                                // L, S: see watch.h
   PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};

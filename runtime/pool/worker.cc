@@ -4,6 +4,8 @@
 
 #include "runtime/pool/worker.h"
 
+#include <cerrno>
+
 #include "runtime/base/test_point.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
@@ -17,6 +19,11 @@ thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec")
 
 struct cmwq_work* WorkOf(base::ListNode* node) {
   return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+}
+
+void CallFail(const PwqBase* pwq, struct cmwq_work* work) {
+  // Taken back between the decision and now: then the item is only dropped.
+  if (const cmwq_work_fail_fn callback = pwq->fail()) callback(work, EAGAIN);
 }
 
 // The function forked and its child came back: there is no pool and no worker here to go on with.
@@ -166,7 +173,8 @@ void WorkerPool::ProcessScheduled(Worker* w) {
 
 // Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
 // After Started() returns the item may be queued again elsewhere; after the function it may be gone.
-void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
+// fail: the queue's fail callback is called instead, see fail.cc.
+void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
   const cmwq_work_fn fn = work->fn_;
   w->current_work = work;
@@ -193,7 +201,11 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   Wake(wake);
 
   CMWQ_TEST_POINT("worker.before_fn");
-  fn(work);
+  if (__builtin_expect(!fail, 1)) {
+    fn(work);
+  } else {
+    CallFail(pwq, work);
+  }
   CMWQ_TEST_POINT("worker.after_fn");
 
   if (w->block_depth != 0) {

@@ -29,7 +29,7 @@ struct Worker {
   StateWord* word = nullptr;             // I: in the pool's dense table; S for hooks, see state_word.h
   WorkerPool* pool = nullptr;            // I (rescuer: L of the pool it serves)
   int slot = -1;                         // I
-  bool is_rescuer = false;               // I
+  bool is_rescuer = false;               // I: or the event thread, see fail.cc
   // The rest is guarded by pool->lock; the owner may read what only it writes (K).
   base::ListNode entry;                  // K: idle list
   bool idle = false;                     // K

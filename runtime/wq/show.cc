@@ -10,7 +10,9 @@ void CopyFrom(Pwq* pwq, uint64_t now, PwqShot* shot) CMWQ_REQUIRES(pwq->pool->lo
   shot->ordered = wq->ordered;
   pool::PoolName(pwq->pool->attrs(), shot->pool, sizeof(shot->pool));
   shot->nr_active = pwq->nr_active;
-  shot->max_active = pwq->max_active;
+  // Of an unbound queue: the node's share, for all its pwqs there.
+  shot->max_active = pwq->node != nullptr ? pwq->node->count.max() : pwq->max_active;
+  shot->plugged = pwq->plugged;
   shot->mayday = base::ListLinked(&pwq->mayday_entry.node);  // a hint: its lock is another
   shot->pending = shot->inactive = {};
   shot->nr_in_flight = pwq->pool->CopyWork(pwq, now, shot->in_flight, PwqShot::kInFlight,
@@ -55,8 +57,8 @@ void PrintPwq(const PwqShot& shot, pool::LineWriter* out) {
     base::RawFormat(line, sizeof(line), "  queue %s: flags %s", shot.queue, flags);
     out->Line(line);
   }
-  base::RawFormat(line, sizeof(line), "   pwq on %s: active %d/%d%s", shot.pool, shot.nr_active,
-                  shot.max_active, shot.mayday ? " MAYDAY" : "");
+  base::RawFormat(line, sizeof(line), "   pwq on %s: active %d/%d%s%s", shot.pool, shot.nr_active,
+                  shot.max_active, shot.mayday ? " MAYDAY" : "", shot.plugged ? " plugged" : "");
   out->Line(line);
   for (int i = 0; i < shot.nr_in_flight; ++i) pool::PrintInFlight(out, shot.in_flight[i]);
   if (shot.more_in_flight) out->Line("    in flight: and more");

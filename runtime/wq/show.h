@@ -18,7 +18,7 @@ struct PwqShot {
   bool first;       // of its queue: the line of the queue comes before it
   char pool[32];
   int nr_active, max_active;
-  bool mayday;
+  bool mayday, plugged;
   int nr_in_flight;
   bool more_in_flight;
   pool::InFlight in_flight[kInFlight];

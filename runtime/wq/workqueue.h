@@ -50,6 +50,9 @@ class Pwq final : public pool::PwqBase {
   void Finished(uint32_t cookie) override CMWQ_REQUIRES(pool->lock);
   bool HasActive() const override CMWQ_REQUIRES(pool->lock) { return nr_active > 0; }
   const char* name() const override;
+  cmwq_work_fail_fn fail() const override;
+  bool IsBarrier(const struct cmwq_work* work) const override CMWQ_REQUIRES(pool->lock);
+  int InFlight() const override CMWQ_REQUIRES(pool->lock);
 
   // Takes a slot of max_active for one more item. Without one, the pwq of an unbound queue gets in line
   // for the next that becomes free on its node. fill: limits were raised, do not mind the line.
@@ -60,7 +63,6 @@ class Pwq final : public pool::PwqBase {
   // slot goes to another pool; the caller must ask everything again.
   void Leave(int colour, bool slot) CMWQ_REQUIRES(pool->lock);
   bool Empty() const CMWQ_REQUIRES(pool->lock);
-  int InFlight() const CMWQ_REQUIRES(pool->lock);
   void MoveFirst() CMWQ_REQUIRES(pool->lock);
   void LeaveLine() CMWQ_REQUIRES(pool->lock, node->lock);
 
@@ -140,6 +142,7 @@ class Workqueue {
   uint64_t generation CMWQ_GUARDED_BY(mutex) = 0;         // ordered: of the newest pwq
   FlushState flush;                                       // AT: see flush_state.h
   std::atomic<int> nr_drainers{0};                        // AT(DrainWorkqueue, Refused)
+  std::atomic<cmwq_work_fail_fn> fail{nullptr};           // AT(set_fail, FailPending)
   std::atomic<WqState> state{WqState::kLive};             // AT(Destroy, Refused)
   base::ListNode all_entry;                               // L: of the runtime (kRuntime)
 };
