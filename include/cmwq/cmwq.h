@@ -118,7 +118,8 @@ CMWQ_API struct cmwq_workqueue *cmwq_alloc_ordered_workqueue(const char *name, u
 
 /*
  * Drains and frees the queue. The caller must have stopped all producers, delayed items included.
- * Called from an item of the same queue it does nothing but report. A null queue is ignored.
+ * Called from an item of the same queue it does nothing but report. A null queue is ignored. Using
+ * the handle afterwards is reported and does nothing, until some 250 more queues were destroyed.
  */
 CMWQ_API void cmwq_destroy_workqueue(struct cmwq_workqueue *wq);
 
@@ -167,7 +168,10 @@ CMWQ_API int cmwq_workqueue_set_fail(struct cmwq_workqueue *wq, cmwq_work_fail_f
  * Items.
  */
 
-/* Makes `work` idle with function `fn`. Must not be called on an item that is pending or disabled. */
+/*
+ * Makes `work` idle with function `fn`. Must not be called on an item that is pending (reported, does
+ * nothing) or disabled.
+ */
 CMWQ_API void cmwq_work_init(struct cmwq_work *work, cmwq_work_fn fn);
 
 /*

@@ -72,6 +72,23 @@ void TimerHeap::Remove(Timer* t) {
   t->child = t->next = t->prev = nullptr;
 }
 
+bool TimerHeap::Contains(const Timer* t) const {
+  for (const Timer* at = root_; at != nullptr;) {
+    if (at == t) return true;
+    if (at->child != nullptr) {
+      at = at->child;
+      continue;
+    }
+    // Up to the nearest ancestor that has a right sibling.
+    while (at != root_ && at->next == nullptr) {
+      while (at->prev->child != at) at = at->prev;  // leftmost of the siblings
+      at = at->prev;
+    }
+    at = at != root_ ? at->next : nullptr;
+  }
+  return false;
+}
+
 int EventThread::Start() {
   const int err = env_->CreateThread(&Main, this, 0, &thread_);
   started_ = err == 0;

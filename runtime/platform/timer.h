@@ -29,6 +29,8 @@ class TimerHeap {
  public:
   static bool Armed(const Timer* t) { return t->prev != nullptr; }
   Timer* first() const { return root_; }
+  // Looks at every node: for checks. `t` may be any address and is not looked at.
+  bool Contains(const Timer* t) const;
   void Insert(Timer* t);
   void Remove(Timer* t);
 
@@ -73,6 +75,12 @@ class EventThread {
   // timer, none while it is armed: the caller keeps a flag under its lock, cleared when it has fired.
   // Context: any, under any lock; one futex wake at most.
   void ArmSoon(SoonTimer* t, uint64_t delay_ns);
+
+  // `t` is in the heap; it may be any address. Looks at every timer: for checks.
+  bool Contains(const Timer* t) CMWQ_EXCLUDES(mu) {
+    sync::MutexLock lock(mu);
+    return heap_.Contains(t);
+  }
 
   // Fires everything due at `now` in the calling thread; returns the next deadline (kNever: none).
   // The thread's own loop, and the way tests with a fake clock run timers.

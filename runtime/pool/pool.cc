@@ -220,6 +220,20 @@ int WorkerPool::Resync() {
   return 0;
 }
 
+bool WorkerPool::Holds(const base::ListNode* node) {
+  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
+    if (n == node) return true;
+  }
+  for (Worker* head : busy_) {
+    for (Worker* w = head; w != nullptr; w = w->hash_next) {
+      for (base::ListNode* n = w->scheduled.front(); n != nullptr; n = w->scheduled.next(n)) {
+        if (n == node) return true;
+      }
+    }
+  }
+  return false;
+}
+
 PoolStats WorkerPool::Stats() {
   sync::MutexLock hold(lock);
   PoolStats s = stats_;

@@ -121,6 +121,10 @@ class WorkerPool final : public Watched {
   void Sleeping(Worker* w) CMWQ_EXCLUDES(lock);
   void Running(Worker* w) { conc_.Running(*w->word); }
 
+  // `node` is on the worklist or on a worker's own list; it may be any address. Looks at every item: for
+  // checks.
+  bool Holds(const base::ListNode* node) CMWQ_REQUIRES(lock);
+
   PoolStats Stats() CMWQ_EXCLUDES(lock);
   // Aborts if the structure is inconsistent. Expensive; tests and debug builds.
   void CheckInvariants() CMWQ_EXCLUDES(lock);

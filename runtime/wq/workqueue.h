@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <new>
 
 #include "runtime/base/intrusive_list.h"
 #include "runtime/pool/pool.h"
@@ -20,6 +21,7 @@
 #include "runtime/wq/flush_state.h"
 #include "runtime/wq/node_limit.h"
 #include "runtime/wq/pool_table.h"
+#include "runtime/wq/tombstone.h"
 
 namespace cmwq::wq {
 
@@ -101,6 +103,13 @@ struct WqAttrs {
 
 class Workqueue {
  public:
+  static void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    return Tombstone::Allocate(size);
+  }
+  static void operator delete(void* memory) noexcept { Tombstone::Bury(memory); }
+  // Any handle that was ever handed out may be asked.
+  bool alive() const { return tombstone.alive(); }
+
   Workqueue(const char* queue_name, unsigned queue_flags, int limit, bool is_ordered,
             PoolTable* table);
 
@@ -121,6 +130,7 @@ class Workqueue {
   // Makes `pwq` one of ForEachPwq. Under `mutex`, or before the queue is published.
   void Link(Pwq* pwq);
 
+  Tombstone tombstone;                                    // I; first: outlives the object
   char name[32];                                          // I
   const unsigned flags;                                   // I
   const bool ordered;                                     // I
