@@ -15,6 +15,7 @@ namespace {
 using cmwq::core::Fail;
 using cmwq::core::Impl;
 using cmwq::core::Runtime;
+using cmwq::core::Usable;
 using cmwq::platform::CpuSet;
 using cmwq::platform::Scope;
 using cmwq::wq::Workqueue;

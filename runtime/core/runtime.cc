@@ -13,6 +13,7 @@
 #include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/attrs.h"
+#include "runtime/wq/dependency.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::core {
@@ -207,6 +208,7 @@ void Runtime::AfterForkInChild() {
                        &DropWork);
   }
   pool::ForgetDetectors();
+  wq::ResetDependenciesAfterFork();
   r.mu_.ResetAfterFork();
   r.table_.mu.ResetAfterFork();
   r.revive_ = true;

@@ -239,6 +239,7 @@ class WorkerPool final : public Watched {
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
+  const bool leak_check_;                          // I: conf.leak_check
   std::atomic<BlockingSource*> detector_{nullptr}; // AT(FindDetector, ArmDetector): set once
   std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLiveSlow)
   std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker

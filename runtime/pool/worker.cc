@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "runtime/base/test_point.h"
+#include "runtime/pool/leak_check.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/sched_hooks.h"
@@ -19,6 +20,16 @@ thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec")
 
 struct cmwq_work* WorkOf(base::ListNode* node) {
   return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+}
+
+// The call with everything around it that costs time.
+void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
+  const Worker* const w = CurrentWorker();
+  ThreadAttributes attributes;
+  attributes.Read();
+  fn(work);
+  if (CurrentWorker() != w) return;
+  if (const char* const what = attributes.Restore()) ReportLeak(fn, pwq->name(), what);
 }
 
 void CallFail(const PwqBase* pwq, struct cmwq_work* work) {
@@ -201,18 +212,20 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   Wake(wake);
 
   CMWQ_TEST_POINT("worker.before_fn");
-  if (__builtin_expect(!fail, 1)) {
+  if (__builtin_expect(!fail && !leak_check_, 1)) {
     fn(work);
-  } else {
+  } else if (fail) {
     CallFail(pwq, work);
+  } else {
+    CallChecked(pwq, fn, work);
   }
   CMWQ_TEST_POINT("worker.after_fn");
 
   if (w->block_depth != 0) {
-    CMWQ_WARN_ONCE("queue %s: function %p returned inside a blocking region", pwq->name(),
-                   reinterpret_cast<void*>(fn));
+    ReportLeak(fn, pwq->name(), "a blocking region open");
     w->block_depth = 0;
   }
+  CMWQ_ASSERT(sync::t_locks_held == 0);  // none of ours is ever held over the end of a public call
   if (CurrentWorker() != w) ReturnedInForkChild();
   lock.Lock();
   // Work boundary: whatever a detector thought of this worker, waiting for the lock included, it runs.

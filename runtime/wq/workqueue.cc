@@ -7,6 +7,7 @@
 #include <new>
 
 #include "runtime/wq/attrs.h"
+#include "runtime/wq/dependency.h"
 
 namespace cmwq::wq {
 namespace {
@@ -44,6 +45,7 @@ void Workqueue::Link(Pwq* pwq) {
 
 void FreeWorkqueue(Workqueue* wq) {
   if (wq == nullptr) return;
+  ForgetDependencies(wq);
   Pwq* pwq = wq->first_pwq.load(std::memory_order_relaxed);
   while (pwq != nullptr) {
     Pwq* const next = pwq->next.load(std::memory_order_relaxed);
