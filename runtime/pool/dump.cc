@@ -89,7 +89,7 @@ void Runs::Print(LineWriter* out, const char* label) const {
 
 void PrintInFlight(LineWriter* out, const InFlight& f) {
   const platform::Symbol symbol(f.fn);
-  char line[320], worker[16];
+  char line[360], worker[16];
   if (f.slot < 0) {
     base::RawFormat(worker, sizeof(worker), "rescuer");
   } else {
@@ -99,6 +99,7 @@ void PrintInFlight(LineWriter* out, const InFlight& f) {
                   symbol.text, f.queue, f.exact ? "for" : "for at least",
                   static_cast<unsigned long>(f.for_ns / base::kNsPerSec), ActivityName(f.word));
   size_t n = strlen(line);
+  if (f.desc[0] != '\0') n += base::RawFormat(line + n, sizeof(line) - n, ", %s", f.desc);
   if (f.scheduled > 0) {
     base::RawFormat(line + n, sizeof(line) - n, ", %u behind it", f.scheduled);
   }
@@ -125,6 +126,7 @@ void WorkerPool::DescribeInFlight(Worker* w, uint64_t now, InFlight* f) {
   f->fn = w->current_fn;
   f->pwq = w->current_pwq;
   base::RawFormat(f->queue, sizeof(f->queue), "%s", w->current_pwq->name());
+  base::RawFormat(f->desc, sizeof(f->desc), "%s", w->desc);
   // A clock was read when the worker left the idle list; later items of the batch are known since the
   // first look at them.
   f->exact = !w->is_rescuer && executed == w->batch_executed;

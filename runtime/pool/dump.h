@@ -50,6 +50,7 @@ struct InFlight {
   cmwq_work_fn fn;
   const PwqBase* pwq;  // for comparing only, it may be gone
   char queue[32];
+  char desc[32];       // cmwq_set_worker_desc; empty: none
   uint64_t for_ns;
   bool exact;          // for_ns is the time since the start; else it is at least that long
   uint32_t word;

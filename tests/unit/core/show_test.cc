@@ -45,6 +45,7 @@ TEST(Show, BusyQueuesAndTheirItems) {
   struct cmwq_workqueue* const other = cmwq_alloc_workqueue("unused", 0, 0);
   Gate started, stop;
   Item runs([&] {
+    cmwq_set_worker_desc("request 17");
     started.Open();
     stop.WaitAnnounced();
   });
@@ -56,6 +57,7 @@ TEST(Show, BusyQueuesAndTheirItems) {
   EXPECT_TRUE(Has(text, "queue shown: flags 0x14 FREEZABLE HIGHPRI\n")) << text;
   EXPECT_TRUE(Has(text, "/high: active 1/1\n")) << text;
   EXPECT_TRUE(Has(text, " of shown for ")) << text;
+  EXPECT_TRUE(Has(text, ", request 17\n")) << text;
   EXPECT_TRUE(Has(text, "inactive: 3*")) << text;
   EXPECT_TRUE(Has(text, "show_test")) << text;
   EXPECT_FALSE(Has(text, "unused")) << text;
