@@ -214,10 +214,8 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   CMWQ_TEST_POINT("worker.before_fn");
   if (__builtin_expect(!fail && !leak_check_, 1)) {
     fn(work);
-  } else if (fail) {
-    CallFail(pwq, work);
   } else {
-    CallChecked(pwq, fn, work);
+    fail ? CallFail(pwq, work) : CallChecked(pwq, fn, work);
   }
   CMWQ_TEST_POINT("worker.after_fn");
 
