@@ -118,7 +118,8 @@ CMWQ_API struct cmwq_workqueue *cmwq_alloc_ordered_workqueue(const char *name, u
 
 /*
  * Drains and frees the queue. The caller must have stopped all producers, delayed items included.
- * Called from an item of the same queue it does nothing but report. A null queue is ignored.
+ * Called from an item of the same queue it does nothing but report. A null queue is ignored. Using
+ * the handle afterwards is reported and does nothing, until some 250 more queues were destroyed.
  */
 CMWQ_API void cmwq_destroy_workqueue(struct cmwq_workqueue *wq);
 
@@ -149,13 +150,29 @@ CMWQ_API int cmwq_workqueue_set_min_active(struct cmwq_workqueue *wq, int min_ac
 CMWQ_API bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue *wq);
 
 /*
+ * What happens to items when no thread can be made to run them. By default they wait, and those of
+ * CMWQ_MEM_RECLAIM queues are served by the rescuer. With a callback, items of this queue that are
+ * pending for want of a worker when a second attempt to create one has failed (after
+ * create_cooldown_ms) are taken off the queue instead and handed to fn(work, EAGAIN). Reaching
+ * max_workers is no failure. Null: wait again. Returns 0, or -1 with errno EINVAL (null queue).
+ *
+ * fn is called by cmwq's event thread, with no lock of cmwq held, once per item. It must not block: all
+ * timers of the process wait for it. For flushes, cancels and cmwq_current_work the call counts as the
+ * item's execution; like a work function it may queue the item again or free it. Items that wait for
+ * max_active fail when they would have become active.
+ */
+typedef void (*cmwq_work_fail_fn)(struct cmwq_work *work, int err);
+CMWQ_API int cmwq_workqueue_set_fail(struct cmwq_workqueue *wq, cmwq_work_fail_fn fn);
+
+/*
  * Items.
  */
 
 /*
- * Makes `work` idle with function `fn`. Must not be called on an item that is pending or disabled. An
- * item is never executed twice at once, but for initialising it again inside its own function: that
- * makes another item of it, as does memory that was freed there and is in use again.
+ * Makes `work` idle with function `fn`. Must not be called on an item that is pending (reported, does
+ * nothing) or disabled. An item is never executed twice at once, but for initialising it again inside
+ * its own function: that makes another item of it, as does memory that was freed there and is in use
+ * again.
  */
 CMWQ_API void cmwq_work_init(struct cmwq_work *work, cmwq_work_fn fn);
 
@@ -258,6 +275,16 @@ CMWQ_API void cmwq_thaw_workqueues(void);
  */
 CMWQ_API void cmwq_block_begin(void);
 CMWQ_API void cmwq_block_end(void);
+
+/*
+ * Writes to descriptor `fd`, as text: every busy queue with its flags, and for each of its CPUs how many
+ * items are active of how many that may be, who executes what and for how long ("for at least": since
+ * a report or the watchdog first saw it), what is pending and what waits for max_active; and every
+ * pool with its workers, its manager and for how long nothing has begun. Equal functions in a row are
+ * written as N*function; long lists are cut. Thread-safe, not for signal handlers; no lock of cmwq is
+ * held while it writes, so `fd` may be a pipe that nobody reads.
+ */
+CMWQ_API void cmwq_show_all_workqueues(int fd);
 
 /* Version of the library that is running: major * 10000 + minor * 100 + patch. */
 CMWQ_API int cmwq_version(void);

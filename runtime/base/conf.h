@@ -20,6 +20,16 @@ struct Conf {
   int64_t worker_stack_kb = 0;         // 0: the process's default
   int64_t default_affinity_scope = 3;  // of unbound queues: platform::Scope, cache_shard
   int64_t cache_shard_size = 8;        // cores per shard of a cache; kernel wq_cache_shard_size
+  int64_t cpu_intensive_thresh_us = 10'000;    // kernel parameter of that name; 0: no hog detection
+  int64_t cpu_intensive_warning_thresh = 4;    // kernel parameter; 0: hogs are not reported
+  int64_t watchdog_thresh = 30;        // kernel parameter, seconds; 0: no watchdog
+  int64_t panic_on_stall = 0;          // kernel parameter: abort at the n-th report; 0: never
+  int64_t panic_on_stall_time = 0;     // kernel parameter, seconds: abort at a stall so long; 0: never
+#if defined(CMWQ_DEBUG)
+  int64_t leak_check = 1;              // look at each item's thread attributes afterwards
+#else
+  int64_t leak_check = 0;              // costs ten system calls per item
+#endif
   int64_t canary = 1;                  // SCHED_IDLE canary; 0: the tick alone
   int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
   // Preload.

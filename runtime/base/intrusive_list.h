@@ -22,6 +22,7 @@ inline bool ListLinked(const ListNode* node) { return node->next != node; }
 
 inline void ListInsertBefore(ListNode* where, ListNode* node) {
   CMWQ_ASSERT(!ListLinked(node));
+  CMWQ_ASSERT(where->prev->next == where && "the item behind was freed or reused while pending");
   node->prev = where->prev;
   node->next = where;
   where->prev->next = node;
@@ -29,6 +30,8 @@ inline void ListInsertBefore(ListNode* where, ListNode* node) {
 }
 
 inline void ListUnlink(ListNode* node) {
+  CMWQ_ASSERT(node->prev->next == node && node->next->prev == node &&
+              "an item was freed or reused while pending");
   node->prev->next = node->next;
   node->next->prev = node->prev;
   ListInit(node);

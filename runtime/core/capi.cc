@@ -9,26 +9,10 @@
 #include "runtime/core/capi.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/show.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::core {
-
-bool Misuse(const char* function, const char* what) {
-  static constinit std::atomic<const char*> reported[64] = {};
-  for (auto& slot : reported) {
-    const char* seen = nullptr;
-    if (slot.compare_exchange_strong(seen, function, std::memory_order_relaxed)) break;
-    if (seen == function) return false;
-  }
-  base::RawLog(base::LogLevel::kError, "%s: %s; ignored", function, what);
-  return false;
-}
-
-bool Usable(const char* function, const struct cmwq_work* work) {
-  if (work == nullptr) return Misuse(function, "null work");
-  if (work->fn_ == nullptr) return Misuse(function, "the work was not initialised");
-  return true;
-}
 
 int Fail(int err) {
   errno = err;
@@ -78,6 +62,7 @@ using cmwq::core::Handle;
 using cmwq::core::Impl;
 using cmwq::core::Misuse;
 using cmwq::core::Runtime;
+using cmwq::core::Sound;
 using cmwq::core::Usable;
 using cmwq::wq::Word;
 using cmwq::wq::WordOf;
@@ -106,8 +91,7 @@ int CheckedCpu(const char* function, int cpu) {
 }
 
 bool QueueOn(const char* function, int cpu, struct cmwq_workqueue* wq, struct cmwq_work* work) {
-  if (wq == nullptr) return Misuse(function, "null workqueue");
-  if (!Usable(function, work)) return false;
+  if (!Usable(function, wq) || !Usable(function, work)) return false;
   Runtime& r = Runtime::Get();
   return cmwq::wq::QueueWork(Impl(wq), r.PickCpu(cpu), work);
 }
@@ -129,14 +113,18 @@ struct cmwq_workqueue* cmwq_alloc_ordered_workqueue(const char* name, unsigned f
 }
 
 void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
-  if (handle == nullptr) return;
+  if (handle == nullptr || !Usable("cmwq_destroy_workqueue", handle)) return;
   Workqueue* const wq = Impl(handle);
   if (FromOwnItem(wq)) {
     Misuse("cmwq_destroy_workqueue", "called from an item of the same queue");
     return;
   }
   if (RefuseShared("cmwq_destroy_workqueue", wq)) return;
-  wq->state.store(cmwq::wq::WqState::kDestroying, std::memory_order_seq_cst);
+  auto live = cmwq::wq::WqState::kLive;
+  if (!wq->state.compare_exchange_strong(live, cmwq::wq::WqState::kDestroying)) {
+    Misuse("cmwq_destroy_workqueue", "somebody else is destroying the workqueue, or has tried to");
+    return;
+  }
   cmwq::wq::DrainWorkqueue(wq);
   if (wq->rescuer != nullptr) wq->rescuer->Stop();
   Runtime::Get().RemoveQueue(wq);
@@ -144,6 +132,8 @@ void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
     // Somebody queued during the destruction: leaking is safe, freeing is not.
     cmwq::base::RawLog(cmwq::base::LogLevel::kError,
                        "queue %s is busy after its destruction; its memory is leaked", wq->name);
+    cmwq::pool::LogWriter log;
+    cmwq::wq::ShowWorkqueue(wq, &log);
     wq->state.store(cmwq::wq::WqState::kDead, std::memory_order_seq_cst);
     return;
   }
@@ -151,35 +141,35 @@ void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
 }
 
 void cmwq_flush_workqueue(struct cmwq_workqueue* wq) {
-  if (wq == nullptr) {
-    Misuse("cmwq_flush_workqueue", "null workqueue");
-    return;
-  }
+  if (!Usable("cmwq_flush_workqueue", wq)) return;
   if (RefuseShared("cmwq_flush_workqueue", Impl(wq))) return;
   cmwq::wq::FlushWorkqueue(Impl(wq));
 }
 
 void cmwq_drain_workqueue(struct cmwq_workqueue* wq) {
-  if (wq == nullptr) {
-    Misuse("cmwq_drain_workqueue", "null workqueue");
-    return;
-  }
+  if (!Usable("cmwq_drain_workqueue", wq)) return;
   if (RefuseShared("cmwq_drain_workqueue", Impl(wq))) return;
   cmwq::wq::DrainWorkqueue(Impl(wq));
 }
 
 int cmwq_workqueue_set_max_active(struct cmwq_workqueue* wq, int max_active) {
-  if (wq == nullptr || !cmwq::wq::SetMaxActive(Impl(wq), max_active)) return Fail(EINVAL);
+  if (wq == nullptr || !Usable("cmwq_workqueue_set_max_active", wq) ||
+      !cmwq::wq::SetMaxActive(Impl(wq), max_active)) {
+    return Fail(EINVAL);
+  }
   return 0;
 }
 
 int cmwq_workqueue_set_min_active(struct cmwq_workqueue* wq, int min_active) {
-  if (wq == nullptr || !cmwq::wq::SetMinActive(Impl(wq), min_active)) return Fail(EINVAL);
+  if (wq == nullptr || !Usable("cmwq_workqueue_set_min_active", wq) ||
+      !cmwq::wq::SetMinActive(Impl(wq), min_active)) {
+    return Fail(EINVAL);
+  }
   return 0;
 }
 
 bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue* wq) {
-  if (wq == nullptr) return Misuse("cmwq_workqueue_congested", "null workqueue");
+  if (!Usable("cmwq_workqueue_congested", wq)) return false;
   Runtime& r = Runtime::Get();
   cmwq::wq::Pwq* const pwq =
       Impl(wq)->PwqFor(r.PickCpu(CheckedCpu("cmwq_workqueue_congested", cpu)));
@@ -187,9 +177,22 @@ bool cmwq_workqueue_congested(int cpu, struct cmwq_workqueue* wq) {
   return !pwq->inactive.empty();
 }
 
+int cmwq_workqueue_set_fail(struct cmwq_workqueue* handle, cmwq_work_fail_fn fn) {
+  if (!Usable("cmwq_workqueue_set_fail", handle)) {
+    errno = EINVAL;
+    return -1;
+  }
+  Impl(handle)->fail.store(fn, std::memory_order_release);  // pairs with the load in Pwq::fail
+  return 0;
+}
+
 void cmwq_work_init(struct cmwq_work* work, cmwq_work_fn fn) {
   if (work == nullptr || fn == nullptr) {
     Misuse("cmwq_work_init", "null argument");
+    return;
+  }
+  if (Runtime::Get().ReallyPending(work)) {
+    Misuse("cmwq_work_init", "the work is pending");
     return;
   }
   memset(work, 0, sizeof(*work));
@@ -215,34 +218,34 @@ bool cmwq_queue_work_node(int node, struct cmwq_workqueue* wq, struct cmwq_work*
 }
 
 bool cmwq_flush_work(struct cmwq_work* work) {
-  if (!Usable("cmwq_flush_work", work) || !Runtime::Get().started()) return false;
+  if (!Sound("cmwq_flush_work", work) || !Runtime::Get().started()) return false;
   return cmwq::wq::FlushWork(work, Runtime::Get().pools());
 }
 
 bool cmwq_cancel_work(struct cmwq_work* work) {
-  if (!Usable("cmwq_cancel_work", work) || !Runtime::Get().started()) return false;
+  if (!Sound("cmwq_cancel_work", work) || !Runtime::Get().started()) return false;
   Runtime& r = Runtime::Get();
   return cmwq::wq::CancelWork(work, r.pools(), r.events());
 }
 
 bool cmwq_disable_work(struct cmwq_work* work) {
-  if (!Usable("cmwq_disable_work", work)) return false;
+  if (!Sound("cmwq_disable_work", work)) return false;
   Runtime& r = Runtime::Get();
   return cmwq::wq::DisableWork(work, r.pools(), r.events(), false);
 }
 
 bool cmwq_disable_work_sync(struct cmwq_work* work) {
-  if (!Usable("cmwq_disable_work_sync", work)) return false;
+  if (!Sound("cmwq_disable_work_sync", work)) return false;
   Runtime& r = Runtime::Get();
   return cmwq::wq::DisableWork(work, r.pools(), r.events(), true);
 }
 
 bool cmwq_enable_work(struct cmwq_work* work) {
-  return Usable("cmwq_enable_work", work) && cmwq::wq::EnableWork(work);
+  return Sound("cmwq_enable_work", work) && cmwq::wq::EnableWork(work);
 }
 
 bool cmwq_enable_and_queue_work(struct cmwq_workqueue* wq, struct cmwq_work* work) {
-  if (wq == nullptr) return Misuse("cmwq_enable_and_queue_work", "null workqueue");
+  if (!Usable("cmwq_enable_and_queue_work", wq)) return false;
   if (!cmwq_enable_work(work)) return false;
   cmwq_queue_work(wq, work);  // pending already is as good
   return true;
@@ -250,7 +253,7 @@ bool cmwq_enable_and_queue_work(struct cmwq_workqueue* wq, struct cmwq_work* wor
 
 // Kernel: cancel_work_sync is disable, cancel, wait, enable.
 bool cmwq_cancel_work_sync(struct cmwq_work* work) {
-  if (!Usable("cmwq_cancel_work_sync", work) || !Runtime::Get().started()) return false;
+  if (!Sound("cmwq_cancel_work_sync", work) || !Runtime::Get().started()) return false;
   Runtime& r = Runtime::Get();
   const bool pending = cmwq::wq::DisableWork(work, r.pools(), r.events(), true);
   cmwq::wq::EnableWork(work);
@@ -258,7 +261,7 @@ bool cmwq_cancel_work_sync(struct cmwq_work* work) {
 }
 
 unsigned cmwq_work_busy(const struct cmwq_work* work) {
-  if (work == nullptr) return 0;
+  if (work == nullptr || !Sound("cmwq_work_busy", work)) return 0;
   const uint64_t word = WordOf(work).load(std::memory_order_acquire);
   unsigned busy = (word & Word::kPending) != 0 ? CMWQ_WORK_PENDING : 0;
   if (Word::Pool(word) != Word::kNoPool) {
@@ -291,13 +294,17 @@ void cmwq_delayed_work_init(struct cmwq_delayed_work* d, cmwq_work_fn fn) {
     Misuse("cmwq_delayed_work_init", "null argument");
     return;
   }
+  if (Runtime::Get().ReallyPending(&d->work)) {
+    Misuse("cmwq_delayed_work_init", "the work is pending");
+    return;
+  }
   memset(d, 0, sizeof(*d));
   cmwq_work_init(&d->work, fn);
 }
 
 bool cmwq_queue_delayed_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
                                 uint64_t delay_ns) {
-  if (wq == nullptr) return Misuse("cmwq_queue_delayed_work", "null workqueue");
+  if (!Usable("cmwq_queue_delayed_work", wq)) return false;
   if (!Usable("cmwq_queue_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
   Runtime& r = Runtime::Get();
   cpu = r.PickCpu(CheckedCpu("cmwq_queue_delayed_work_on", cpu));
@@ -311,8 +318,8 @@ bool cmwq_queue_delayed_work(struct cmwq_workqueue* wq, struct cmwq_delayed_work
 
 bool cmwq_mod_delayed_work_on(int cpu, struct cmwq_workqueue* wq, struct cmwq_delayed_work* d,
                               uint64_t delay_ns) {
-  if (wq == nullptr) return Misuse("cmwq_mod_delayed_work", "null workqueue");
-  if (!Usable("cmwq_mod_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  if (!Usable("cmwq_mod_delayed_work", wq)) return false;
+  if (!Sound("cmwq_mod_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
   Runtime& r = Runtime::Get();
   cpu = r.PickCpu(CheckedCpu("cmwq_mod_delayed_work_on", cpu));
   return cmwq::wq::ModDelayed(Impl(wq), cpu, d, delay_ns, r.pools(), r.events(), r.env());
@@ -344,7 +351,7 @@ bool cmwq_cancel_delayed_work_sync(struct cmwq_delayed_work* d) {
 }
 
 bool cmwq_flush_delayed_work(struct cmwq_delayed_work* d) {
-  if (!Usable("cmwq_flush_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
+  if (!Sound("cmwq_flush_delayed_work", d != nullptr ? &d->work : nullptr)) return false;
   Runtime& r = Runtime::Get();
   if (!r.started()) return false;
   return cmwq::wq::FlushDelayed(d, r.pools(), r.events());
@@ -365,6 +372,8 @@ bool cmwq_freeze_workqueues_busy(void) {
 }
 
 void cmwq_thaw_workqueues(void) { Runtime::Get().Freeze(false); }
+
+void cmwq_show_all_workqueues(int fd) { Runtime::Get().Show(fd); }
 
 void cmwq_block_begin(void) { cmwq::pool::WorkerSleeping(); }
 void cmwq_block_end(void) { cmwq::pool::WorkerRunning(); }

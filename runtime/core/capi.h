@@ -16,11 +16,15 @@ inline struct cmwq_workqueue* Handle(wq::Workqueue* queue) {
   return reinterpret_cast<struct cmwq_workqueue*>(queue);
 }
 
-// Reports a wrong call, one line per function and process: a misuse in a loop must not flood the log.
-// Returns false.
+// Reports a wrong call, one line per function, kind and process: a misuse in a loop must not flood
+// the log. Returns false. misuse.cc, as the next three.
 bool Misuse(const char* function, const char* what);
-// An item that was never initialised has no function.
+// The handle is not null and its queue not gone.
+bool Usable(const char* function, const struct cmwq_workqueue* handle);
+// For queueing: an item that was never initialised has no function.
 bool Usable(const char* function, const struct cmwq_work* work);
+// For whatever follows an item to where it is queued: its word must be one that we can have written.
+bool Sound(const char* function, const struct cmwq_work* work);
 // -1 with errno.
 int Fail(int err);
 

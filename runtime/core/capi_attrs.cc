@@ -15,6 +15,7 @@ namespace {
 using cmwq::core::Fail;
 using cmwq::core::Impl;
 using cmwq::core::Runtime;
+using cmwq::core::Usable;
 using cmwq::platform::CpuSet;
 using cmwq::platform::Scope;
 using cmwq::wq::Workqueue;
@@ -121,7 +122,9 @@ const Attribute* Find(const Workqueue* wq, const char* name) {
 extern "C" {
 
 int cmwq_apply_workqueue_attrs(struct cmwq_workqueue* wq, const struct cmwq_workqueue_attrs* attrs) {
-  if (wq == nullptr || attrs == nullptr) return Fail(EINVAL);
+  if (wq == nullptr || attrs == nullptr || !Usable("cmwq_apply_workqueue_attrs", wq)) {
+    return Fail(EINVAL);
+  }
   if (attrs->affinity_scope < CMWQ_AFFN_DFL || attrs->affinity_scope > CMWQ_AFFN_SYSTEM) {
     return Fail(EINVAL);
   }
@@ -150,14 +153,16 @@ int cmwq_workqueue_set_unbound_cpumask(const void* cpumask, size_t size) {
 
 int cmwq_workqueue_attr_show(struct cmwq_workqueue* wq, const char* attribute, char* value,
                              size_t size) {
-  const bool usable = wq != nullptr && attribute != nullptr && value != nullptr && size > 0;
+  const bool usable = wq != nullptr && attribute != nullptr && value != nullptr && size > 0 &&
+                      Usable("cmwq_workqueue_attr_show", wq);
   const Attribute* const found = usable ? Find(Impl(wq), attribute) : nullptr;
   if (found == nullptr) return Fail(EINVAL);
   return static_cast<int>(found->show(Impl(wq), value, size));
 }
 
 int cmwq_workqueue_attr_store(struct cmwq_workqueue* wq, const char* attribute, const char* value) {
-  const bool usable = wq != nullptr && attribute != nullptr && value != nullptr;
+  const bool usable = wq != nullptr && attribute != nullptr && value != nullptr &&
+                      Usable("cmwq_workqueue_attr_store", wq);
   const Attribute* const found = usable ? Find(Impl(wq), attribute) : nullptr;
   if (found == nullptr || found->store == nullptr) return Fail(EINVAL);
   const int err = found->store(Impl(wq), value);

@@ -10,8 +10,10 @@
 
 #include "runtime/base/conf.h"
 #include "runtime/core/io.h"
+#include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/attrs.h"
+#include "runtime/wq/dependency.h"
 #include "runtime/wq/work_word.h"
 
 namespace cmwq::core {
@@ -61,6 +63,10 @@ int Runtime::StartLocked() {
     if (events_ == nullptr) return ENOMEM;
     table_.Start(env_, events_, &base::g_conf, "/sys", kHighPriNice);
     pool::g_before_live = [] { Get().Revive(); };
+    pool::g_stall_reported = [] {
+      pool::LogWriter log;
+      Get().ShowQueues(&log);
+    };
     g_preload_worker =
         reinterpret_cast<PreloadWorkerFn>(dlsym(RTLD_DEFAULT, "cmwq_preload_library_worker"));
     if (g_preload_worker != nullptr) pool::g_worker_start = &TellPreload;
@@ -202,6 +208,7 @@ void Runtime::AfterForkInChild() {
                        &DropWork);
   }
   pool::ForgetDetectors();
+  wq::ResetDependenciesAfterFork();
   r.mu_.ResetAfterFork();
   r.table_.mu.ResetAfterFork();
   r.revive_ = true;

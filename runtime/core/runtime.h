@@ -45,6 +45,13 @@ class Runtime {
     }
   }
 
+  // misuse.cc: the item is really on a list or in the timer heap. `work` may be any readable memory;
+  // nothing that it points to is looked at.
+  bool ReallyPending(const struct cmwq_work* work) CMWQ_EXCLUDES(mu_);
+  // show.cc: the busy queues, the pools that have workers, both to descriptor fd.
+  void ShowQueues(pool::LineWriter* out) CMWQ_EXCLUDES(mu_);
+  void ShowPools(pool::LineWriter* out);
+  void Show(int fd) CMWQ_EXCLUDES(mu_);
   // Writes the CMWQ_REPORT table to descriptor fd.
   void Report(int fd);
 

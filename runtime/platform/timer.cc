@@ -72,6 +72,23 @@ void TimerHeap::Remove(Timer* t) {
   t->child = t->next = t->prev = nullptr;
 }
 
+bool TimerHeap::Contains(const Timer* t) const {
+  for (const Timer* at = root_; at != nullptr;) {
+    if (at == t) return true;
+    if (at->child != nullptr) {
+      at = at->child;
+      continue;
+    }
+    // Up to the nearest ancestor that has a right sibling.
+    while (at != root_ && at->next == nullptr) {
+      while (at->prev->child != at) at = at->prev;  // leftmost of the siblings
+      at = at->prev;
+    }
+    at = at != root_ ? at->next : nullptr;
+  }
+  return false;
+}
+
 int EventThread::Start() {
   const int err = env_->CreateThread(&Main, this, 0, &thread_);
   started_ = err == 0;
@@ -104,8 +121,32 @@ bool EventThread::DisarmLocked(Timer* t) {
   return true;
 }
 
+void EventThread::ArmSoon(SoonTimer* t, uint64_t delay_ns) {
+  t->delay_ns = delay_ns;
+  SoonTimer* seen = requests_.load(std::memory_order_relaxed);
+  do {
+    t->next = seen;
+    // Release pairs with the exchange in TakeRequests.
+  } while (!requests_.compare_exchange_weak(seen, t, std::memory_order_release,
+                                            std::memory_order_relaxed));
+  // Whoever put the first one on the list pokes; the token is kept if the thread is not asleep yet.
+  if (seen == nullptr) Poke();
+}
+
+void EventThread::TakeRequests(uint64_t now) {
+  // Acquire pairs with the release in ArmSoon.
+  SoonTimer* t = requests_.exchange(nullptr, std::memory_order_acquire);
+  while (t != nullptr) {
+    SoonTimer* const next = t->next;
+    const uint64_t deadline = now + t->delay_ns + t->align_ns - 1;
+    if (!TimerHeap::Armed(&t->timer)) ArmLocked(&t->timer, deadline - deadline % t->align_ns);
+    t = next;
+  }
+}
+
 uint64_t EventThread::RunDue(uint64_t now) {
   sync::MutexLock lock(mu);
+  TakeRequests(now);
   for (;;) {
     Timer* const t = heap_.first();
     if (t == nullptr) return base::kNever;
@@ -147,6 +188,7 @@ void EventThread::ResetAfterFork(void (*drop)(Timer* t)) {
     heap_.Remove(t);
     drop(t);
   }
+  requests_.store(nullptr, std::memory_order_relaxed);
   sleeping_until_ = 0;
   stop_ = false;
   started_ = false;

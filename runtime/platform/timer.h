@@ -13,6 +13,7 @@
 
 #include <cmwq/cmwq.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "runtime/base/annotations.h"
@@ -28,6 +29,8 @@ class TimerHeap {
  public:
   static bool Armed(const Timer* t) { return t->prev != nullptr; }
   Timer* first() const { return root_; }
+  // Looks at every node: for checks. `t` may be any address and is not looked at.
+  bool Contains(const Timer* t) const;
   void Insert(Timer* t);
   void Remove(Timer* t);
 
@@ -35,6 +38,15 @@ class TimerHeap {
   static Timer* Meld(Timer* a, Timer* b);
   static Timer* MeldSiblings(Timer* first);
   Timer* root_ = nullptr;  // prev of the root points at itself: that marks it armed
+};
+
+// A timer that can be armed under locks that come after kTimer: the event thread arms it in the
+// caller's place.
+struct SoonTimer {
+  Timer timer = {};        // L: of the event thread (kTimer); first: `fire` is given this address
+  uint64_t delay_ns = 0;   // L: of the requester, until the event thread takes the request
+  uint64_t align_ns = 1;   // I: deadlines are multiples of it, so that many timers make one wake-up
+  SoonTimer* next = nullptr;  // AT(ArmSoon, TakeRequests): as delay_ns
 };
 
 class EventThread {
@@ -59,6 +71,17 @@ class EventThread {
   }
   bool DisarmLocked(Timer* t) CMWQ_REQUIRES(mu);
 
+  // Asks the event thread to arm `t`, which fires about delay_ns after that. One request at a time per
+  // timer, none while it is armed: the caller keeps a flag under its lock, cleared when it has fired.
+  // Context: any, under any lock; one futex wake at most.
+  void ArmSoon(SoonTimer* t, uint64_t delay_ns);
+
+  // `t` is in the heap; it may be any address. Looks at every timer: for checks.
+  bool Contains(const Timer* t) CMWQ_EXCLUDES(mu) {
+    sync::MutexLock lock(mu);
+    return heap_.Contains(t);
+  }
+
   // Fires everything due at `now` in the calling thread; returns the next deadline (kNever: none).
   // The thread's own loop, and the way tests with a fake clock run timers.
   uint64_t RunDue(uint64_t now) CMWQ_EXCLUDES(mu);
@@ -74,6 +97,7 @@ class EventThread {
  private:
   static void* Main(void* self);
   void Loop();
+  void TakeRequests(uint64_t now) CMWQ_REQUIRES(mu);
 
   Env* const env_;                                       // I
   TimerHeap heap_ CMWQ_GUARDED_BY(mu);
@@ -81,6 +105,7 @@ class EventThread {
   bool stop_ CMWQ_GUARDED_BY(mu) = false;
   bool started_ = false;                                 // I: after Start
   pthread_t thread_{};                                   // I: after Start
+  std::atomic<SoonTimer*> requests_{nullptr};            // AT(ArmSoon, TakeRequests)
   sync::Parker parker_;                                  // AT(Loop, ArmLocked)
 };
 

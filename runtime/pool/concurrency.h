@@ -46,6 +46,12 @@ class BasicConcurrency {
   void Running(Word& word) { Apply(word.Run()); }
   // Flag edges. True: the caller must kick.
   bool SetFlags(Word& word, uint32_t flags) { return Apply(word.SetFlags(flags)); }
+  // Sets them only while the word is `seen`, counted: the tick, which races with the worker's own hooks.
+  bool SetFlagsIf(Word& word, uint32_t seen, uint32_t flags) {
+    const int change = word.SetFlagsIf(seen, flags);
+    Apply(change);  // the caller asks for a wake-up anyway
+    return change != 0;
+  }
   void ClearFlags(Word& word, uint32_t flags) { Apply(word.ClearFlags(flags)); }
   bool ReplaceFlags(Word& word, uint32_t clear, uint32_t set) {
     return Apply(word.ReplaceFlags(clear, set));

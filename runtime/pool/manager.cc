@@ -68,6 +68,7 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     ReportCreateFailure(err);
     sync::MutexLock hold(lock);
     ++stats_.create_failures;
+    create_err_ = err;
     next_create_ns_ = env_->NowNs() + conf_->create_cooldown_ms * base::kNsPerMs;
     if (w != nullptr) free_slots_.PushFront(&w->entry);
     return false;
@@ -79,6 +80,7 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     ++nr_threads_;
     if (static_cast<uint64_t>(nr_workers_) > stats_.peak_workers) stats_.peak_workers = nr_workers_;
     EnterIdle(w);
+    create_err_ = 0;
     if (give_up_role) HoldRole(false, nullptr);
   }
   served_.store(true, std::memory_order_release);  // pairs with the load in served
@@ -135,6 +137,7 @@ void WorkerPool::ManageFire(platform::Timer* t) {
     const bool created = pool->CreateWorker(true);
     // What kept the first worker from being made kept the detector as well.
     if (created) pool->FindDetector();
+    if (!created) pool->FailPending();
     pool->events_->mu.Lock();
     if (created) return;
   }

@@ -34,6 +34,7 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       env_(env),
       events_(events),
       conf_(conf),
+      leak_check_(conf->leak_check != 0),
       words_(static_cast<StateWord*>(ZeroPages(sizeof(StateWord) * conf->max_workers))),
       slots_(static_cast<std::atomic<Worker*>*>(
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
@@ -42,6 +43,13 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
 #if defined(CMWQ_TEST_POINTS)
   base::g_verify.store(&VerifyAtTestPoint, std::memory_order_release);  // pairs with AtTestPoint
 #endif
+  fail_worker_.word = &fail_word_;
+  fail_worker_.is_rescuer = true;
+  fail_worker_.pool = this;
+  watch_.tick.pool = watch_.stall.pool = this;
+  watch_.tick.soon.timer.fire = &TickFire;
+  watch_.tick.soon.align_ns = conf->tick_ms * base::kNsPerMs;
+  watch_.stall.soon.timer.fire = &StallFire;
   sync::MutexLock hold(lock);
   SetAttrs(attrs);
 }
@@ -119,11 +127,16 @@ void WorkerPool::ArmDetector() {
 Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   base::ListInsertBefore(where, node);
   WorkOf(node)->on_worker_ = nullptr;
+  if (nr_pending_ == 0) ++watch_.progress;
+  ArmStall();
   if (conc_.SetPending(++nr_pending_)) return NeedWake();
   // Somebody runs. Should it block without a word, only a detector can know. A worker between two
   // items arms it before it runs the next: waking it for each item that max_active lets in would cost
   // more switches than the items do.
-  if (!at_boundary_) ArmDetector();
+  if (!at_boundary_) {
+    ArmDetector();
+    ArmTick();
+  }
   return nullptr;
 }
 
@@ -182,6 +195,14 @@ void WorkerPool::Nudge() {
   Wake(first_idle_.load(std::memory_order_acquire));  // pairs with the store in PublishFirstIdle
 }
 
+// What nr_running would have to rise by to be the sum of the words, at this moment.
+int WorkerPool::Drift() {
+  int counted = 0;
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) counted += StateWord::Counted(words_[i].Load()) ? 1 : 0;
+  return counted - conc_.RawRunning();
+}
+
 int WorkerPool::Resync() {
   sync::MutexLock hold(lock);
   int counted = 0;
@@ -202,6 +223,20 @@ int WorkerPool::Resync() {
     base::SchedYield();
   }
   return 0;
+}
+
+bool WorkerPool::Holds(const base::ListNode* node) {
+  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
+    if (n == node) return true;
+  }
+  for (Worker* head : busy_) {
+    for (Worker* w = head; w != nullptr; w = w->hash_next) {
+      for (base::ListNode* n = w->scheduled.front(); n != nullptr; n = w->scheduled.next(n)) {
+        if (n == node) return true;
+      }
+    }
+  }
+  return false;
 }
 
 PoolStats WorkerPool::Stats() {
@@ -247,9 +282,16 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   for (Worker*& bucket : busy_) bucket = nullptr;
   nr_workers_ = nr_idle_ = nr_threads_ = 0;
   HoldRole(false, nullptr);
+  create_err_ = 0;
+  while (base::ListNode* const node = fail_worker_.scheduled.PopFront()) drop(WorkOf(node));
+  fail_worker_.current_work = nullptr;
+  fail_worker_.current_fn = nullptr;
+  fail_worker_.current_pwq = nullptr;
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
+  watch_.tick.armed = watch_.stall.armed = false;
+  watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
   stats_ = {};
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);

@@ -26,23 +26,30 @@
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/concurrency.h"
 #include "runtime/pool/policy.h"
+#include "runtime/pool/watch.h"
 #include "runtime/pool/worker.h"
 #include "runtime/sync/mutex.h"
 
 namespace cmwq::pool {
 
 class PwqBase;
+class LineWriter;
+struct InFlight;
+struct Runs;
 
 // Called once before a pool's first thread is made; set by the runtime, may be null.
 using Callback = void (*)();
 extern Callback g_before_live;
 // Called by each worker thread at its start; set by the runtime, may be null.
 extern Callback g_worker_start;
+// Called after the report of a stall by the event thread, without locks; set by the runtime, may be null.
+extern Callback g_stall_reported;
 
 struct PoolStats {
   int nr_workers, nr_idle, nr_running;
   uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
   uint64_t repatriated;  // workers steered back into their pod
+  uint64_t hogs, drift, stalls, failed;
 };
 
 class WorkerPool final : public Watched {
@@ -114,9 +121,20 @@ class WorkerPool final : public Watched {
   void Sleeping(Worker* w) CMWQ_EXCLUDES(lock);
   void Running(Worker* w) { conc_.Running(*w->word); }
 
+  // `node` is on the worklist or on a worker's own list; it may be any address. Looks at every item: for
+  // checks.
+  bool Holds(const base::ListNode* node) CMWQ_REQUIRES(lock);
+
   PoolStats Stats() CMWQ_EXCLUDES(lock);
   // Ends the process if the pool or a queue with items here is inconsistent. Expensive; invariants.cc.
   void CheckInvariants() CMWQ_EXCLUDES(lock);
+  // The pool's state, its busy workers and what is pending, as lines (dump.cc).
+  void ShowPool(LineWriter* out) CMWQ_EXCLUDES(lock);
+  // The busy workers that execute for `pwq` (null: all).
+  void ShowInFlight(LineWriter* out, const PwqBase* pwq) CMWQ_EXCLUDES(lock);
+  // Copies what executes and what is pending for `pwq`; *more: there were more than max workers.
+  int CopyWork(const PwqBase* pwq, uint64_t now, InFlight* out, int max, bool* more, Runs* pending)
+      CMWQ_REQUIRES(lock);
   // Recomputes nr_running from the state words; returns the drift that was repaired.
   int Resync() CMWQ_EXCLUDES(lock);
   // Child of fork: no worker is left. Calls drop for every item that was queued here.
@@ -153,7 +171,7 @@ class WorkerPool final : public Watched {
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
-  void ProcessOneWork(Worker* w, struct cmwq_work* work) CMWQ_REQUIRES(lock);
+  void ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail = false) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
   void HashInsert(Worker* w) CMWQ_REQUIRES(lock);
@@ -180,6 +198,41 @@ class WorkerPool final : public Watched {
   uint64_t CullIdle() CMWQ_EXCLUDES(lock);
   void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
 
+  // fail.cc
+  void FailPending() CMWQ_EXCLUDES(lock);
+  void SettleFailed(Worker* w) CMWQ_REQUIRES(lock);
+  struct cmwq_work* NextToFail(uint64_t pass, int64_t* budget) CMWQ_REQUIRES(lock);
+  // watch.cc
+  static constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
+  struct HogReport {
+    cmwq_work_fn fn;
+    uint64_t count;
+  };
+  // Pending work behind a running worker, or pending work at all: the timers that look after it.
+  void ArmTick() CMWQ_REQUIRES(lock) {
+    if (!watch_.tick.armed) ArmTickSlow();
+  }
+  void ArmStall() CMWQ_REQUIRES(lock) {
+    if (!watch_.stall.armed) ArmStallSlow();
+  }
+  void ArmTickSlow() CMWQ_REQUIRES(lock);
+  void ArmStallSlow() CMWQ_REQUIRES(lock);
+  uint64_t StallPeriodNs() const;
+  static void TickFire(platform::Timer* t) CMWQ_NO_TSA;   // drops and retakes the caller's kTimer
+  static void StallFire(platform::Timer* t) CMWQ_NO_TSA;  // as TickFire
+  int FindHogs(HogReport* reports) CMWQ_EXCLUDES(lock);
+  bool MarkIntensive(Worker* w, uint32_t seen, uint64_t executed, cmwq_work_fn* fn)
+      CMWQ_EXCLUDES(lock);
+  void ReportHogs(const HogReport* reports, int n) CMWQ_EXCLUDES(lock);
+  int Drift() CMWQ_REQUIRES(lock);
+  int RepairDrift() CMWQ_EXCLUDES(lock);
+  void ReportStall(uint64_t for_ns) CMWQ_EXCLUDES(lock);
+  // dump.cc
+  void NoteInFlight(uint64_t now) CMWQ_REQUIRES(lock);
+  void DescribeInFlight(Worker* w, uint64_t now, InFlight* f) CMWQ_REQUIRES(lock);
+  int ListInFlight(InFlight* out, int max, int* from, const PwqBase* pwq, uint64_t now)
+      CMWQ_REQUIRES(lock);
+
   Attrs attrs_;                                    // I: while the pool has users or threads
   platform::CpuSet place_;                         // I: as attrs_; where its workers may run
   bool steers_ = false;                            // I: as attrs_; place_ is wider than the pod
@@ -187,6 +240,7 @@ class WorkerPool final : public Watched {
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
+  const bool leak_check_;                          // I: conf.leak_check
   std::atomic<BlockingSource*> detector_{nullptr}; // AT(FindDetector, ArmDetector): set once
   std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLiveSlow)
   std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker
@@ -227,7 +281,12 @@ class WorkerPool final : public Watched {
   bool cull_wanted_ CMWQ_GUARDED_BY(lock) = false;
   uint64_t next_create_ns_ CMWQ_GUARDED_BY(lock) = 0;  // cool-down ends
   uint64_t mayday_round_ CMWQ_GUARDED_BY(lock) = 0;    // calls for help so far; see SendMaydays
+  int create_err_ CMWQ_GUARDED_BY(lock) = 0;       // of the last attempt: 0 or errno
+  StateWord fail_word_;                            // S: the event thread: PREP for ever
+  Worker fail_worker_;                             // S: the event thread, while it fails items
+  uint64_t fail_pass_ = 0;                         // S: the event thread
 
+  PoolWatch watch_;                                // L, S: see watch.h
   PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};
   std::atomic<uint64_t> nr_presumed_{0};           // AT(Presume, Stats): relaxed, a count only
   std::atomic<uint64_t> nr_repatriated_{0};        // AT(Repatriate, Stats): relaxed, a count only

@@ -37,10 +37,17 @@ class PwqBase {
   // The name of an invariant of this half that is broken, or null. Expensive.
   virtual const char* BrokenInvariant() CMWQ_REQUIRES(pool->lock) = 0;
   virtual const char* name() const = 0;
+  // What to do with items for which no worker can be made; null: they wait. Lock-free.
+  virtual cmwq_work_fail_fn fail() const = 0;
+  // A flush's own item, which only wakes its waiter.
+  virtual bool IsBarrier(const struct cmwq_work* work) const CMWQ_REQUIRES(pool->lock) = 0;
+  // Items of this queue that are on a list here or running.
+  virtual int InFlight() const CMWQ_REQUIRES(pool->lock) = 0;
 
   WorkerPool* const pool;           // I
   Rescuer* rescuer = nullptr;       // I: after the queue is published
   bool cpu_intensive = false;       // I
+  uint64_t fail_pass = 0;           // L: of the pool: the last FailPending that met it
   MaydayEntry mayday_entry;         // L: of the rescuer (kMayday)
   uint64_t mayday_round = 0;        // L: of the pool; see SendMaydays
   int mayday_users = 0;             // L: of the pool; its users on behalf of calls not yet served

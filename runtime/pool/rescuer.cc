@@ -141,6 +141,7 @@ void Rescuer::ServePwq(PwqBase* pwq) {
       again = true;
       break;
     }
+    ++pool->watch_.progress;
     if (!pool->AssignWork(work, &worker_)) continue;
     ++served;
     pool->ProcessScheduled(&worker_);

@@ -57,6 +57,16 @@ class BasicStateWord {
   int ClearFlags(uint32_t flags) {
     return Change([flags](uint32_t w) { return w & ~flags; });
   }
+  // Tick: the same for a worker that counted when its word was `seen`. 0: it moved on in between; then
+  // nothing was changed. One compare-and-swap: a hook that takes the worker out at the same time either
+  // makes this fail or finds it out already.
+  int SetFlagsIf(uint32_t seen, uint32_t flags) {
+    if (!Counted(seen)) return 0;
+    return word_.compare_exchange_strong(seen, Next(seen | flags), std::memory_order_acq_rel,
+                                         std::memory_order_relaxed)
+               ? -1
+               : 0;
+  }
   // UNBOUND -> REBOUND and the like: one store, so that no hook ever sees neither.
   int ReplaceFlags(uint32_t clear, uint32_t set) {
     return Change([=](uint32_t w) { return (w & ~clear) | set; });

@@ -4,7 +4,10 @@
 
 #include "runtime/pool/worker.h"
 
+#include <cerrno>
+
 #include "runtime/base/test_point.h"
+#include "runtime/pool/leak_check.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/sched_hooks.h"
@@ -17,6 +20,21 @@ thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec")
 
 struct cmwq_work* WorkOf(base::ListNode* node) {
   return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+}
+
+// The call with everything around it that costs time.
+void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
+  const Worker* const w = CurrentWorker();
+  ThreadAttributes attributes;
+  attributes.Read();
+  fn(work);
+  if (CurrentWorker() != w) return;
+  if (const char* const what = attributes.Restore()) ReportLeak(fn, pwq->name(), what);
+}
+
+void CallFail(const PwqBase* pwq, struct cmwq_work* work) {
+  // Taken back between the decision and now: then the item is only dropped.
+  if (const cmwq_work_fail_fn callback = pwq->fail()) callback(work, EAGAIN);
 }
 
 // The function forked and its child came back: there is no pool and no worker here to go on with.
@@ -104,6 +122,8 @@ void WorkerPool::WorkerLoop(Worker* w) {
       // that had this object before. Its creator wakes it once it is on the idle list.
       if (!w->idle) continue;
       LeaveIdle(w);
+      w->batch_ns = env_->NowNs();
+      w->batch_executed = w->nr_executed.load(std::memory_order_relaxed);
       WorkUntilDone(w);
       if (nr_users_ == 0) {
         --nr_workers_;
@@ -133,6 +153,7 @@ void WorkerPool::WorkUntilDone(Worker* w) {
     do {
       base::ListNode* const node = worklist_.front();
       if (node == nullptr) break;
+      ++watch_.progress;
       if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
     } while (KeepWorking(Counts()));
     CMWQ_TEST_POINT_LOCKED("worker.before_prep", this);
@@ -167,7 +188,8 @@ void WorkerPool::ProcessScheduled(Worker* w) {
 
 // Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
 // After Started() returns the item may be queued again elsewhere; after the function it may be gone.
-void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
+// fail: the queue's fail callback is called instead, see fail.cc.
+void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
   const cmwq_work_fn fn = work->fn_;
   w->current_work = work;
@@ -186,24 +208,32 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work) {
   pwq->pool->lock.AssertHeld();  // this pool's: an item is only ever on a list of its pwq's pool
   const uint32_t cookie = pwq->Started(work);
   // Should the function block without a word, only a detector can know that others wait.
-  if (nr_pending_ > 0) ArmDetector();
+  if (nr_pending_ > 0) {
+    ArmDetector();
+    ArmTick();
+  }
   lock.Unlock();
   Wake(wake);
 
   CMWQ_TEST_POINT("worker.before_fn");
-  fn(work);
+  if (__builtin_expect(!fail && !leak_check_, 1)) {
+    fn(work);
+  } else {
+    fail ? CallFail(pwq, work) : CallChecked(pwq, fn, work);
+  }
   CMWQ_TEST_POINT("worker.after_fn");
 
   if (w->block_depth != 0) {
-    CMWQ_WARN_ONCE("queue %s: function %p returned inside a blocking region", pwq->name(),
-                   reinterpret_cast<void*>(fn));
+    ReportLeak(fn, pwq->name(), "a blocking region open");
     w->block_depth = 0;
   }
+  CMWQ_ASSERT(sync::t_locks_held == 0);  // none of ours is ever held over the end of a public call
   if (CurrentWorker() != w) ReturnedInForkChild();
   lock.Lock();
   // Work boundary: whatever a detector thought of this worker, waiting for the lock included, it runs.
   conc_.Running(*w->word);
-  if (pwq->cpu_intensive && !w->is_rescuer) {
+  // Set for the queue, or by the tick for this item.
+  if ((w->word->Load() & WorkerFlag::kCpuIntensive) != 0) {
     conc_.ClearFlags(*w->word, WorkerFlag::kCpuIntensive);
   }
   HashRemove(w);

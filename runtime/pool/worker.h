@@ -29,7 +29,7 @@ struct Worker {
   StateWord* word = nullptr;             // I: in the pool's dense table; S for hooks, see state_word.h
   WorkerPool* pool = nullptr;            // I (rescuer: L of the pool it serves)
   int slot = -1;                         // I
-  bool is_rescuer = false;               // I
+  bool is_rescuer = false;               // I: or the event thread, see fail.cc
   // The rest is guarded by pool->lock; the owner may read what only it writes (K).
   base::ListNode entry;                  // K: idle list
   bool idle = false;                     // K
@@ -39,12 +39,19 @@ struct Worker {
   struct cmwq_work* current_work = nullptr;  // K
   cmwq_work_fn current_fn = nullptr;     // K
   PwqBase* current_pwq = nullptr;        // K
-  uint64_t current_start_ns = 0;         // K: for reports
   char desc[32] = "";                    // L: cmwq_set_worker_desc; empty between items
+  uint64_t batch_ns = 0;                 // K: for reports: when it last left the idle list
+  uint64_t batch_executed = 0;           // K: nr_executed then
+  uint64_t seen_executed = 0;            // L: nr_executed when a report or the watchdog last saw it busy
+  uint64_t seen_ns = 0;                  // L: when that was first so; 0: never
   base::List scheduled;                  // L: items that must run after the current one, here
   // Hooks.
   uint32_t block_depth = 0;              // S: nesting of blocking regions
   uint32_t in_runtime = 0;               // S: > 0 inside the engine: hooks are ignored
+  // The tick's last look, see FindHogs.
+  uint32_t hog_word = 0;                 // S: the event thread
+  uint64_t hog_executed = 0;             // S: the event thread
+  uint64_t hog_cpu_ns = 0;               // S: the event thread
   // Statistics, single writer, relaxed.
   std::atomic<uint64_t> nr_executed{0};  // AT(ProcessOneWork, Report): relaxed, a count only
   std::atomic<uint64_t> nr_sleeps{0};    // AT(WorkerSleeping, Report): relaxed, a count only

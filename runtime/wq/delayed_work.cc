@@ -36,6 +36,13 @@ bool ArmDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t de
 void FireDelayed(platform::Timer* t) {
   struct cmwq_delayed_work* const d = DelayedOf(t);
   Workqueue* const wq = reinterpret_cast<Workqueue*>(d->wq_);
+  if (!wq->alive()) {
+    // Nobody may be left with a token that nobody will use.
+    Leave(WordOf(&d->work));
+    CMWQ_WARN_ONCE("delayed work %p expired after its queue was destroyed; it was dropped",
+                   static_cast<void*>(&d->work));
+    return;
+  }
   QueueFromTimer(wq, d->cpu_, &d->work);
 }
 
@@ -62,9 +69,7 @@ bool ModDelayed(Workqueue* wq, int cpu, struct cmwq_delayed_work* d, uint64_t de
 bool FlushDelayed(struct cmwq_delayed_work* d, PoolTable* pools, platform::EventThread* events) {
   {
     sync::MutexLock hold(events->mu);
-    if (events->DisarmLocked(&d->timer_)) {
-      QueueFromTimer(reinterpret_cast<Workqueue*>(d->wq_), d->cpu_, &d->work);
-    }
+    if (events->DisarmLocked(&d->timer_)) FireDelayed(&d->timer_);
   }
   return FlushWork(&d->work, pools);
 }

@@ -2,7 +2,10 @@
 
 #include "runtime/base/test_point.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/wq/dependency.h"
 #include "runtime/wq/ownership.h"
+#include "runtime/wq/show.h"
+#include "runtime/wq/work_word.h"
 #include "runtime/wq/workqueue.h"
 
 namespace cmwq::wq {
@@ -65,12 +68,21 @@ bool IsSelf(const struct cmwq_work* work) {
   return w != nullptr && w->current_work == work && w->current_fn == work->fn_;
 }
 
+// The items of `pwq` run one after the other, and the calling one is one of them if it is of that queue.
+bool OneAtATime(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
+  if (pwq->wq->ordered) return true;
+  if (pwq->node != nullptr) return pwq->node->count.max() == 1 && pwq->wq->nr_nodes == 1;
+  const pool::Worker* const w = pool::CurrentWorker();
+  return pwq->max_active == 1 && w->current_pwq == pwq;
+}
+
 // What the PENDING protocol (ownership.h) needs to plant a barrier.
 struct BarrierHost {
   struct cmwq_work* const work;
   PoolTable* const pools;
   Barrier* const barrier;
   const bool queued;  // consider the pending instance too
+  WaitTarget target = {};
   pool::Worker* wake = nullptr;
 
   pool::WorkerPool* PoolOf(uint64_t word) { return pools->ById(Word::Pool(word)); }
@@ -91,15 +103,24 @@ struct BarrierHost {
     pwq->pool->lock.AssertHeld();
     wake = InsertBarrier(pwq, barrier, work, running);
     CMWQ_TEST_POINT_LOCKED("flush.planted", pool);
+    // From here on until the lock is dropped the item and its queue are there for certain.
+    if (Waiting::Wanted()) {
+      target.Set(pwq->wq, work);
+      target.one_at_a_time = OneAtATime(pwq);
+    }
     return true;
   }
 };
 
-// Plants a barrier behind `work`; false if it is idle. queued: consider the pending instance too.
-bool StartFlush(struct cmwq_work* work, PoolTable* pools, Barrier* barrier, bool queued) {
-  BarrierHost host{work, pools, barrier, queued};
+// Waits behind `work`; false if it is idle. queued: consider the pending instance too, else the wait is
+// part of a cancellation.
+bool WaitBehind(struct cmwq_work* work, PoolTable* pools, bool queued) {
+  Barrier barrier{};
+  BarrierHost host{work, pools, &barrier, queued};
   if (!PlantBehind(WordOf(work), host)) return false;
   pool::WorkerPool::Wake(host.wake);
+  const Waiting waiting(host.target, !queued);
+  WaitBarrier(&barrier);
   return true;
 }
 
@@ -142,24 +163,21 @@ bool FlushWork(struct cmwq_work* work, PoolTable* pools) {
                  static_cast<void*>(work));
     return false;
   }
-  Barrier barrier{};
-  if (!StartFlush(work, pools, &barrier, true)) return false;
-  WaitBarrier(&barrier);
-  return true;
+  return WaitBehind(work, pools, true);
 }
 
 bool WaitForRunning(struct cmwq_work* work, PoolTable* pools) {
   if (IsSelf(work)) return false;
-  Barrier barrier{};
-  if (!StartFlush(work, pools, &barrier, false)) return false;
-  WaitBarrier(&barrier);
-  return true;
+  return WaitBehind(work, pools, false);
 }
 
 // Waits for everything queued before the call. Context: may block, not from an item of `wq`.
 // Locks: takes kWorkqueue and each pool's in turn, holds none while waiting.
 void FlushWorkqueue(Workqueue* wq) {
   if (CalledFromOwnItem(wq, "flush")) return;
+  WaitTarget target;
+  if (Waiting::Wanted()) target.Set(wq, nullptr);
+  const Waiting waiting(target, false);
   FlushHost host{wq};
   wq->flush.Flush(host);
 }
@@ -183,6 +201,8 @@ void DrainWorkqueue(Workqueue* wq) {
     if (pass == 10 || (pass % 100 == 0 && pass <= 1000)) {
       base::RawLog(base::LogLevel::kWarn, "queue %s: not empty after %d drain passes", wq->name,
                    pass);
+      pool::LogWriter log;
+      ShowWorkqueue(wq, &log);
     }
   }
   wq->nr_drainers.fetch_sub(1, std::memory_order_release);

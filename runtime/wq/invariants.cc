@@ -52,7 +52,7 @@ const char* Pwq::BrokenInvariant() {
   const uint16_t id = pool->attrs().id;
   pool::Inspector::ForEachItem(pool, [&](const pool::HeldItem& item) {
     if (item.pwq != this) return;
-    const bool barrier = IsBarrier(item.fn);
+    const bool barrier = wq::IsBarrier(item.fn);
     n.slots += barrier ? 0 : 1;
     n.queued += item.running ? 0 : 1;
     n.running += item.running ? 1 : 0;

@@ -16,6 +16,14 @@ struct cmwq_work* WorkOf(base::ListNode* node) {
 
 const char* Pwq::name() const { return wq->name; }
 
+// acquire: pairs with the store in cmwq_workqueue_set_fail.
+cmwq_work_fail_fn Pwq::fail() const { return wq->fail.load(std::memory_order_acquire); }
+
+bool Pwq::IsBarrier(const struct cmwq_work* work) const {
+  // INACTIVE on a list other than the inactive one: it has no slot.
+  return (WordOf(work).load(std::memory_order_relaxed) & Word::kInactive) != 0;
+}
+
 // Context: worker or rescuer, under the pool's lock, right before the function.
 uint32_t Pwq::Started(struct cmwq_work* work) {
   const uint64_t old = wq::Leave(WordOf(work));

@@ -8,6 +8,7 @@
 
 #include "runtime/base/test_point.h"
 #include "runtime/wq/attrs.h"
+#include "runtime/wq/dependency.h"
 
 namespace cmwq::wq {
 namespace {
@@ -46,6 +47,7 @@ void Workqueue::Link(Pwq* pwq) {
 void FreeWorkqueue(Workqueue* wq) {
   if (wq == nullptr) return;
   CMWQ_ASSERT(WorkqueueEmpty(wq));  // I10
+  ForgetDependencies(wq);
   Pwq* pwq = wq->first_pwq.load(std::memory_order_relaxed);
   while (pwq != nullptr) {
     Pwq* const next = pwq->next.load(std::memory_order_relaxed);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <new>
 
 #include "runtime/base/intrusive_list.h"
 #include "runtime/pool/pool.h"
@@ -20,6 +21,7 @@
 #include "runtime/wq/flush_state.h"
 #include "runtime/wq/node_limit.h"
 #include "runtime/wq/pool_table.h"
+#include "runtime/wq/tombstone.h"
 
 namespace cmwq::wq {
 
@@ -51,6 +53,9 @@ class Pwq final : public pool::PwqBase {
   bool HasActive() const override CMWQ_REQUIRES(pool->lock) { return nr_active > 0; }
   const char* BrokenInvariant() override CMWQ_REQUIRES(pool->lock);  // invariants.cc
   const char* name() const override;
+  cmwq_work_fail_fn fail() const override;
+  bool IsBarrier(const struct cmwq_work* work) const override CMWQ_REQUIRES(pool->lock);
+  int InFlight() const override CMWQ_REQUIRES(pool->lock);
 
   // Takes a slot of max_active for one more item. Without one, the pwq of an unbound queue gets in line
   // for the next that becomes free on its node. fill: limits were raised, do not mind the line.
@@ -61,7 +66,6 @@ class Pwq final : public pool::PwqBase {
   // slot goes to another pool; the caller must ask everything again.
   void Leave(int colour, bool slot) CMWQ_REQUIRES(pool->lock);
   bool Empty() const CMWQ_REQUIRES(pool->lock);
-  int InFlight() const CMWQ_REQUIRES(pool->lock);
   void MoveFirst() CMWQ_REQUIRES(pool->lock);
   void LeaveLine() CMWQ_REQUIRES(pool->lock, node->lock);
 
@@ -100,6 +104,13 @@ struct WqAttrs {
 
 class Workqueue {
  public:
+  static void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    return Tombstone::Allocate(size);
+  }
+  static void operator delete(void* memory) noexcept { Tombstone::Bury(memory); }
+  // Any handle that was ever handed out may be asked.
+  bool alive() const { return tombstone.alive(); }
+
   Workqueue(const char* queue_name, unsigned queue_flags, int limit, bool is_ordered,
             PoolTable* table);
 
@@ -120,6 +131,7 @@ class Workqueue {
   // Makes `pwq` one of ForEachPwq. Under `mutex`, or before the queue is published.
   void Link(Pwq* pwq);
 
+  Tombstone tombstone;                                    // I; first: outlives the object
   char name[32];                                          // I
   const unsigned flags;                                   // I
   const bool ordered;                                     // I
@@ -141,6 +153,7 @@ class Workqueue {
   uint64_t generation CMWQ_GUARDED_BY(mutex) = 0;         // ordered: of the newest pwq
   FlushState flush;                                       // AT: see flush_state.h
   std::atomic<int> nr_drainers{0};                        // AT(DrainWorkqueue, Refused)
+  std::atomic<cmwq_work_fail_fn> fail{nullptr};           // AT(set_fail, FailPending)
   std::atomic<WqState> state{WqState::kLive};             // AT(Destroy, Refused)
   base::ListNode all_entry;                               // L: of the runtime (kRuntime)
 };

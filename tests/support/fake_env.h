@@ -52,6 +52,16 @@ class PoolTestPeer {
   static void ReplaceFlags(WorkerPool& pool, Worker* w, uint32_t clear, uint32_t set) {
     pool.conc_.ReplaceFlags(*w->word, clear, set);
   }
+  // Makes nr_running wrong, as a skipped hook would.
+  static void Skew(WorkerPool& pool, int by) { pool.conc_.Repair(by); }
+  static bool TickArmed(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.watch_.tick.armed;
+  }
+  static bool StallArmed(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.watch_.stall.armed;
+  }
   static int RawRunning(WorkerPool& pool) { return pool.conc_.RawRunning(); }
   // As WorkerPool::Presume, by a detector that then loses the CPU: nobody is woken.
   static bool PresumeOnly(WorkerPool& pool, const Suspect& suspect) {
@@ -115,6 +125,7 @@ class FakeEnv final : public platform::Env {
   void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
   platform::CpuSet AllowedCpus() override { return allowed; }
   int Cpu() override { return cpu.load(); }
+  uint64_t ThreadCpuNs(int) override { return thread_cpu_ns.load(); }
   int BindSelf(const platform::CpuSet& cpus) override {
     binds.fetch_add(1);
     if (on_bind != nullptr) on_bind(cpus);
@@ -128,6 +139,7 @@ class FakeEnv final : public platform::Env {
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
   std::atomic<int> fail_errno{EAGAIN};
+  std::atomic<uint64_t> thread_cpu_ns{0};  // of every thread alike
   std::atomic<int> cpu{0};
   std::atomic<int> binds{0};
   std::atomic<int> bind_result{0};

@@ -1,0 +1,84 @@
+// When no thread can be made: items of queues with a fail callback are handed back to their owners
+// (io-wq's policy) instead of waiting (the kernel workqueue's).
+//
+// The event thread takes such items as a rescuer would and calls the callback where a worker calls the
+// function. So everything that knows about executions holds here too: PENDING is cleared before, a
+// cancel or flush of the item waits for the callback, barriers follow, slots and colours are settled
+// after it, and the item may be queued again or freed meanwhile.
+
+#include <cerrno>
+
+#include "runtime/pool/pool.h"
+#include "runtime/pool/pwq_base.h"
+#include "runtime/pool/work_link.h"
+
+namespace cmwq::pool {
+
+// The first item on the worklist whose queue has a callback. *budget grows by what a queue has in flight
+// when the pass meets it first: a callback that queues its item again cannot keep the pass going.
+struct cmwq_work* WorkerPool::NextToFail(uint64_t pass, int64_t* budget) {
+  for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
+    auto* const work = base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+    PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
+    if (pwq->fail() == nullptr) continue;
+    if (pwq->fail_pass != pass) {
+      pwq->fail_pass = pass;
+      pwq->pool->lock.AssertHeld();  // this pool's: the item is on its list
+      *budget += pwq->InFlight();
+    }
+    return (*budget)-- > 0 ? work : nullptr;
+  }
+  return nullptr;
+}
+
+// What is left behind a failed item: its barriers are run. The item itself, if it was queued again and a
+// worker found it executing here, goes back: its function must not run on the event thread.
+void WorkerPool::SettleFailed(Worker* w) {
+  while (base::ListNode* const node = w->scheduled.front()) {
+    auto* const work = base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+    const PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
+    pwq->pool->lock.AssertHeld();  // this pool's
+    if (pwq->IsBarrier(work)) {
+      ProcessOneWork(w, work);
+      continue;
+    }
+    base::ListNode* const where =
+        worklist_.empty() ? worklist_.head() : worklist_.front();
+    for (bool linked = true; linked;) {
+      struct cmwq_work* const next = base::ListOwner<struct cmwq_work>(
+          w->scheduled.front(), offsetof(struct cmwq_work, entry_));
+      linked = work::IsLinked(next);
+      Remove(&next->entry_);
+      Wake(Insert(&next->entry_, where));
+    }
+  }
+}
+
+// After a further attempt to create a worker has failed.
+// Context: event thread. Locks: takes kPool, dropped around each callback; kTimer is not held.
+void WorkerPool::FailPending() {
+  Worker* const w = &fail_worker_;
+  Worker* const outer = CurrentWorker();
+  SetCurrentWorker(w);
+  w->tid.store(base::Tid(), std::memory_order_relaxed);
+  ++fail_pass_;
+  int64_t budget = 0;
+  lock.Lock();
+  // Asked again for each item: a worker may have come back meanwhile. At the cap, the user's own limit,
+  // items wait for the workers that there are.
+  while (NeedToCreateWorker(Counts()) && create_err_ != 0 && create_err_ != ENFILE) {
+    struct cmwq_work* const work = NextToFail(fail_pass_, &budget);
+    if (work == nullptr) break;
+    ++watch_.progress;
+    if (!AssignWork(work, w)) continue;
+    ++stats_.failed;
+    ProcessOneWork(w, work, true);
+    SettleFailed(w);
+  }
+  Worker* const wake = NeedWake();
+  lock.Unlock();
+  Wake(wake);
+  SetCurrentWorker(outer);
+}
+
+}  // namespace cmwq::pool

@@ -1,0 +1,39 @@
+// What a pool's event-thread timers remember: the tick (CPU hogs, drift of nr_running) and the
+// stall watchdog. The code is in watch.cc; see "Watching a pool" in HACKING.md.
+
+#ifndef CMWQ_RUNTIME_POOL_WATCH_H_
+#define CMWQ_RUNTIME_POOL_WATCH_H_
+
+#include <cstdint>
+
+#include "runtime/platform/timer.h"
+
+namespace cmwq::pool {
+
+class WorkerPool;
+
+struct WatchTimer {
+  platform::SoonTimer soon;       // L: see SoonTimer; first
+  WorkerPool* pool = nullptr;     // I
+  // Requested or armed. Set by whoever finds a reason, cleared by the timer that finds none.
+  bool armed = false;             // L
+};
+
+struct PoolWatch {
+  WatchTimer tick;                // I: the timer itself, see WatchTimer
+  WatchTimer stall;               // I: as tick
+  // Batches begun, plus how often the worklist ceased to be empty (kernel: watchdog_ts).
+  uint64_t progress = 0;          // L
+  uint64_t stall_progress = 0;    // L: `progress` when it last changed, as far as the watchdog saw
+  uint64_t stall_since_ns = 0;    // L: when that was
+  uint64_t stall_reported_ns = 0; // L: last report of this stall; 0: none
+
+  // The tick's own.
+  int drift = 0;                  // S: sum of the state words minus nr_running, at the last tick
+  int drift_ticks = 0;            // S: ticks in a row with the same drift
+  bool drift_reported = false;    // S
+};
+
+}  // namespace cmwq::pool
+
+#endif  // CMWQ_RUNTIME_POOL_WATCH_H_
