@@ -18,11 +18,11 @@ constexpr const char* kScopeNames[] = {"cpu", "smt", "cache_shard", "cache", "nu
 const ConfKey kConfKeys[] = {
     {"cache_shard_size", &Conf::cache_shard_size, 1, 4096, "cores per shard of a cache"},
     {"canary", &Conf::canary, 0, 1, "watch for blocks that nobody announced (0: tick only)"},
-    {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
     {"cpu_intensive_thresh_us", &Conf::cpu_intensive_thresh_us, 0, 1'000'000,
      "CPU time from which an item is not managed (0: off)"},
     {"cpu_intensive_warning_thresh", &Conf::cpu_intensive_warning_thresh, 0, 1'000'000,
      "such items of one function before it is reported (0: never)"},
+    {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
     {"default_affinity_scope", &Conf::default_affinity_scope, 1, 6,
      "CPUs of an unbound queue that share workers", kScopeNames},
     {"gate_fair_ms", &Conf::gate_fair_ms, 0, 60'000, "age from which ready requests get turns"},

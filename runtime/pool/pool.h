@@ -172,6 +172,7 @@ class WorkerPool final : public Watched {
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
   void ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail = false) CMWQ_REQUIRES(lock);
+  void EndExecution(Worker* w) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
   void HashInsert(Worker* w) CMWQ_REQUIRES(lock);

@@ -186,6 +186,16 @@ void WorkerPool::ProcessScheduled(Worker* w) {
   while (base::ListNode* const node = w->scheduled.front()) ProcessOneWork(w, WorkOf(node));
 }
 
+void WorkerPool::EndExecution(Worker* w) {
+  HashRemove(w);
+  w->current_work = nullptr;
+  w->current_fn = nullptr;
+  w->current_pwq = nullptr;
+  w->desc[0] = '\0';
+  w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+}
+
 // Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
 // After Started() returns the item may be queued again elsewhere; after the function it may be gone.
 // fail: the queue's fail callback is called instead, see fail.cc.
@@ -236,13 +246,7 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   if ((w->word->Load() & WorkerFlag::kCpuIntensive) != 0) {
     conc_.ClearFlags(*w->word, WorkerFlag::kCpuIntensive);
   }
-  HashRemove(w);
-  w->current_work = nullptr;
-  w->current_fn = nullptr;
-  w->current_pwq = nullptr;
-  w->desc[0] = '\0';
-  w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
-                       std::memory_order_relaxed);
+  EndExecution(w);
   pwq->pool->lock.AssertHeld();
   // What this lets onto the worklist the worker itself takes next, or finds when it goes idle.
   at_boundary_ = !w->is_rescuer;

@@ -146,7 +146,8 @@ TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
       EXPECT_EQ(wq, nullptr) << "allocation " << at;
       EXPECT_EQ(err, ENOMEM) << "allocation " << at;
       EXPECT_EQ(Queues(), queues);
-      EXPECT_EQ(g_alive, alive) << "allocation " << at;
+      // The memory of the queue itself, which comes first, is kept (wq/tombstone.h); the rest is not.
+      EXPECT_EQ(g_alive, alive + (at == 1 ? 0 : 1)) << "allocation " << at;
     }
     EXPECT_GE(failures, 3);  // the queue, its halves, at least one half
   }
