@@ -262,7 +262,9 @@ void Playground::Attributes(Queue& queue, unsigned arg) {
       .cpumask = nullptr,
       .cpumask_size = 0,
   };
-  if (cmwq_apply_workqueue_attrs(queue.wq, &attrs) != 0) EXPECT_EQ(errno, EAGAIN);
+  if (cmwq_apply_workqueue_attrs(queue.wq, &attrs) != 0) {
+    EXPECT_EQ(errno, EAGAIN);
+  }
 }
 
 // A queue that lives for a few items. Its creation may fail where threads cannot be made.
