@@ -18,6 +18,7 @@ ALLOWED = {
     'hooks/preload': ['hooks/gate', 'runtime/base'],
     'tools': [PUBLIC],
     'bench': RUNTIME + [PUBLIC],
+    'examples': [PUBLIC],
     'tests': None,  # everything
 }
 for _i, _folder in enumerate(RUNTIME):

@@ -67,6 +67,7 @@ def blocks(text):
             found[index] = found[index]._replace(close=i)
             if found[index].kind != 'other':
                 head_start = i + 1
-        elif (c == ';' and depth == 0) or (c == ':' and _ACCESS.search(text, i - 12, i + 1)):
+        elif (c == ';' and depth == 0) or (
+                c == ':' and text[i + 1:i + 2] != ':' and _ACCESS.search(text, i - 12, i + 1)):
             head_start = i + 1
     return found

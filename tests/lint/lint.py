@@ -12,7 +12,7 @@ import tempfile
 
 Finding = collections.namedtuple('Finding', 'path line text')
 
-TOP = ('bench', 'hooks', 'include', 'runtime', 'tests', 'tools')
+TOP = ('bench', 'examples', 'hooks', 'include', 'runtime', 'tests', 'tools')
 CXX = ('.c', '.cc', '.h', '.hpp')
 SKIPPED_DIRS = ('.git', '__pycache__', 'subprojects')
 
