@@ -1,32 +1,49 @@
-// A coroutine that goes on in a worker.
+// Coroutines that go on in workers: scheduling, delays, results of calls, stopping.
 //
 // Prints:
-//   on the thread of main
+//   on the thread of main: 1
 //   in a worker: 1
+//   after a millisecond: 1
+//   a call gave 42
+//   stopped instead of waiting an hour: 1
+//   sum 45
+//   detached and done
+#include <cmwq/task.hpp>
 #include <cmwq/workqueue.hpp>
 
-#include <coroutine>
+#include <chrono>
 #include <cstdio>
-#include <exception>
 #include <semaphore>
+#include <stop_token>
+
+using namespace std::chrono_literals;
 
 namespace {
 
-// The smallest coroutine type: begins at once, frees itself.
-struct Detached {
-  struct promise_type {
-    Detached get_return_object() { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::terminate(); }
-  };
-};
+bool InWorker() { return cmwq_current_work() != nullptr; }
 
-Detached Example(cmwq::Workqueue& queue, std::binary_semaphore& ended) {
-  std::puts("on the thread of main");
+// Results of co_await get a name first: GCC 12 miscompiles it inside a condition.
+cmwq::Task<int> Example(cmwq::Workqueue& queue, std::stop_token stop) {
+  std::printf("on the thread of main: %d\n", !InWorker());
   const bool accepted = co_await queue.schedule();
-  std::printf("in a worker: %d\n", accepted && cmwq_current_work() != nullptr);
+  std::printf("in a worker: %d\n", accepted && InWorker());
+  const bool passed = co_await queue.schedule_after(1ms);
+  std::printf("after a millisecond: %d\n", passed);
+  const int answer = co_await queue.submit([] { return 6 * 7; });
+  std::printf("a call gave %d\n", answer);
+  const bool hour = co_await queue.schedule_after(1h, stop);
+  std::printf("stopped instead of waiting an hour: %d\n", !hour);
+  int sum = 0;
+  for (int i = 0; i < 10; ++i) {
+    co_await queue.schedule();
+    sum += i;
+  }
+  co_return sum;
+}
+
+cmwq::Task<> Detached(cmwq::Workqueue& queue, std::binary_semaphore& ended) {
+  co_await queue.schedule();
+  std::puts("detached and done");
   ended.release();
 }
 
@@ -38,7 +55,12 @@ int main() {
     std::perror("cmwq::Workqueue");
     return 1;
   }
+  std::stop_source stop;
+  stop.request_stop();
+  std::printf("sum %d\n", cmwq::sync_wait(Example(queue, stop.get_token())));
+
   std::binary_semaphore ended(0);
-  Example(queue, ended);
+  cmwq::start_detached(Detached(queue, ended));
   ended.acquire();
+  queue.drain();  // its last item ends behind release()
 }

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 
+import cxx_blocks
 import lint
 
 TABLE = 'include/cmwq/README.md'
@@ -23,12 +24,6 @@ NAME = re.compile(r'\b(?:cmwq|CMWQ)_\w+')
 # Not part of the interface for its own sake: visibility, guards, versions.
 NO_ROW = re.compile(r'CMWQ_API|CMWQ_\w+_HP?P?_|CMWQ_VERSION_\w+')
 ENVIRONMENT = {'CMWQ_CONF', 'CMWQ_REPORT'}
-
-
-def without_detail(text):
-    """A C++ header with the namespaces detail blanked, every character at its old place."""
-    return re.sub(r'namespace [\w:]*detail \{.*?\n\}  // namespace [\w:]*detail\n',
-                  lambda m: re.sub(r'[^\n]', ' ', m.group(0)), text, flags=re.S)
 
 
 def check(root):
@@ -51,7 +46,7 @@ def check(root):
                 if not NO_ROW.fullmatch(match.group(1)):
                     want(in_table, path, lint.line_of(text, match.start(1)), match.group(1))
         if path.endswith('.hpp'):
-            public = lint.hide(without_detail(lint.read(root, path)))
+            public = lint.hide(cxx_blocks.without_detail(lint.read(root, path)))
             for match in CLASS.finditer(public):
                 name = match.group(1) or match.group(2)
                 if not re.search(rf'\b{name}\b', tour):

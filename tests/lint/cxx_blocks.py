@@ -28,6 +28,12 @@ def drop_calls(text):
         text = text[:match.start()] + ' ' * (i - match.start()) + text[i:]
 
 
+def without_detail(text):
+    """A public header with the namespaces detail blanked. Text with comments and literals."""
+    return re.sub(r'namespace [\w:]*detail \{.*?\n\}  // namespace [\w:]*detail\n',
+                  lambda m: lint._blank(m.group(0)), text, flags=re.S)
+
+
 def _classify(head, in_body):
     head = drop_calls(head).strip()
     if re.search(r'\bnamespace\b[\w\s:]*$', head) or re.search(r'\bextern\s*"\s*"$', head):

@@ -2,7 +2,7 @@
 """Every public function and method is used in a program of examples/, and every program is listed.
 
 C functions: declared with CMWQ_API, used in a .c file. C++: classes, public methods with a body, and
-functions of namespaces other than detail, used in a .cc file. Operators, constructors and what a
+functions and names of namespaces other than detail, used in a .cc file. Operators, constructors and what a
 coroutine calls (await_*) are used by using the class. Programs are listed in examples/meson.build and
 examples/README.md.
 """
@@ -15,8 +15,10 @@ import lint
 
 FUNCTION = re.compile(r'\bCMWQ_API\b[^;{]*?\b(cmwq_\w+)\s*\(')
 ACCESS = re.compile(r'\b(public|private|protected)\s*:(?!:)')
-# Called by co_await; what functions return to be awaited and nobody names.
-IMPLICIT = re.compile(r'await_\w+|Awaiter|Schedule|ScheduleAfter')
+NAMESPACE_NAME = re.compile(r'^(?:using|inline constexpr \w+) (\w+)(?= =|\{)', re.M)
+# Called by co_await, by Asio, by sync_wait; what functions return and nobody has to name.
+IMPLICIT = re.compile(r'await_\w+|query|finished|Take|Awaiter|Finished|Schedule|ScheduleAfter|'
+                      r'\w+Operation|\w*Sender|Env|get_\w+_t')
 
 
 def without_template(head):
@@ -77,6 +79,7 @@ def cxx_names(hidden):
         if name is None or constructor or IMPLICIT.fullmatch(name):
             continue
         yield name, block.begin
+    yield from ((m.group(1), m.start()) for m in NAMESPACE_NAME.finditer(hidden))
 
 
 def check(root):
@@ -90,7 +93,7 @@ def check(root):
         found += [lint.Finding(path, 1, f'is not in {where}')
                   for where, text in lists.items() if not re.search(rf"['`]{name}['`]", text)]
     for path in lint.files(root, ('.h', '.hpp'), ('include',)):
-        hidden = lint.hide(lint.read(root, path))
+        hidden = lint.hide(cxx_blocks.without_detail(lint.read(root, path)))
         if path.endswith('.h'):
             names = [(m.group(1), m.start(1)) for m in FUNCTION.finditer(hidden)]
             where = used['.c']
@@ -111,7 +114,8 @@ TREE = {
     'examples/meson.build': "'a.c', 'a.cc',\n",
     'examples/README.md': '`a.c` `a.cc` `b.cc`\n',
     'include/cmwq/a.h': 'CMWQ_API void cmwq_a(int);\nCMWQ_API void cmwq_b(void);\n',
-    'include/cmwq/a.hpp': 'namespace cmwq {\nnamespace detail {\ninline int hidden() { return 0; }\n}\n'
+    'include/cmwq/a.hpp': 'namespace cmwq {\nnamespace detail {\nusing None = int;\n'
+                          'inline int hidden() { return 0; }\n}  // namespace detail\n'
                           'class Used {\n public:\n  explicit Used(int a) : a_(a) {}\n'
                           '  ~Used() { stop(); }\n  void go() {}\n  template <class F>\n'
                           '  bool stop(F f) noexcept { return f; }\n'
@@ -120,11 +124,13 @@ TREE = {
                           ' private:\n  void secret() {}\n};\n'
                           'template <class T>\nclass Unused : private ::cmwq::Used {\n  void inner() {}\n public:\n  Unused() {}\n  void open() {}\n};\n'
                           'namespace io {\ninline int read(int fd) { return fd; }\n'
-                          'template <class B>\nauto write(B&& b) -> decltype(f(b), int()) {\n}\n}\n}\n',
+                          'template <class B>\nauto write(B&& b) -> decltype(f(b), int()) {\n}\n}\n'
+                          'using Alias = Used;\ninline constexpr T tag{};\n}\n',
 }
-EXPECTED = {('examples/b.cc', 1), ('include/cmwq/a.h', 2), ('include/cmwq/a.hpp', 10),
-            ('include/cmwq/a.hpp', 14), ('include/cmwq/a.hpp', 17),
-            ('include/cmwq/a.hpp', 21), ('include/cmwq/a.hpp', 26), ('include/cmwq/a.hpp', 30)}
+EXPECTED = {('examples/b.cc', 1), ('include/cmwq/a.h', 2), ('include/cmwq/a.hpp', 11),
+            ('include/cmwq/a.hpp', 15), ('include/cmwq/a.hpp', 18), ('include/cmwq/a.hpp', 22),
+            ('include/cmwq/a.hpp', 27), ('include/cmwq/a.hpp', 31), ('include/cmwq/a.hpp', 35),
+            ('include/cmwq/a.hpp', 36)}
 
 if __name__ == '__main__':
     sys.exit(lint.main(check, TREE, EXPECTED))
