@@ -42,6 +42,7 @@ struct Result {
   double bytes;     // resident memory per item beyond the items themselves
   double cancel;    // all of them
   double complete;  // all of them again: expired or unplugged, until the last was executed
+  double arm_ms;    // longest time that arming one more took while all expired
 };
 
 double Since(uint64_t start, size_t n) {
@@ -105,7 +106,17 @@ void Timers(bool random, Result* result) {
   const bool late = NowNs() > due;
   if (!late) SleepNs(due - NowNs());
   start = NowNs();
-  WaitForAll();
+  uint64_t longest = 0;
+  struct cmwq_delayed_work other;
+  cmwq_delayed_work_init(&other, &CountDown);
+  while (__atomic_load_n(&g_left, __ATOMIC_ACQUIRE) != 0) {
+    const uint64_t before_arming = NowNs();
+    cmwq_queue_delayed_work(wq, &other, kFarNs);
+    longest = std::max(longest, NowNs() - before_arming);
+    cmwq_cancel_delayed_work(&other);
+    SleepNs(100'000);
+  }
+  result->arm_ms = static_cast<double>(longest) / kNsPerMs;
   // Some were executed while others were armed: no price.
   result->complete = late ? 0 : Since(start, n);
   cmwq_destroy_workqueue(wq);
@@ -161,7 +172,7 @@ struct Variant {
   std::function<void(Result*)> run;
   size_t n;
   std::array<Samples, kNrSteps> insert = {};
-  Samples bytes = {}, cancel = {}, complete = {};
+  Samples bytes = {}, cancel = {}, complete = {}, arm_ms = {};
 };
 
 bool Collect(Variant* v) {
@@ -171,6 +182,7 @@ bool Collect(Variant* v) {
   v->bytes.Add(got->bytes);
   v->cancel.Add(got->cancel);
   if (got->complete > 0) v->complete.Add(got->complete);
+  if (got->arm_ms > 0) v->arm_ms.Add(got->arm_ms);
   return true;
 }
 
@@ -183,6 +195,7 @@ void AddRows(const Variant& v, Report* report) {
   }
   row("cancel all, ns per item", v.cancel, 0);
   row("execute all, ns per item", v.complete, 0);
+  if (!v.arm_ms.empty()) row("longest arming meanwhile, ms", v.arm_ms, 2);
   row("memory beyond the item, bytes", v.bytes, 1);
 }
 
