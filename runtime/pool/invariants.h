@@ -17,6 +17,7 @@ struct HeldItem {
   cmwq_work_fn fn;
   PwqBase* pwq;
   bool running;
+  bool fresh = false;      // running: the first execution since the item was initialised
 };
 
 class Inspector {
@@ -25,6 +26,8 @@ class Inspector {
   static const char* BrokenInPool(WorkerPool* pool) CMWQ_REQUIRES(pool->lock);
   // The same for the pool and every queue that has an item in it.
   static const char* Broken(WorkerPool* pool) CMWQ_REQUIRES(pool->lock);
+  // Items on the worklist, and those that the queues of running items have here: what a look costs.
+  static uint32_t NrItems(WorkerPool* pool) CMWQ_REQUIRES(pool->lock);
   // Ends the process if anything is broken. `where`: for the message.
   static void Check(WorkerPool* pool, const char* where) CMWQ_REQUIRES(pool->lock);
 
@@ -35,7 +38,8 @@ class Inspector {
     ForEachWorker(pool, [&visit](Worker* w) { VisitList(&w->scheduled, visit); });
     for (Worker* head : pool->busy_) {
       for (Worker* w = head; w != nullptr; w = w->hash_next) {
-        visit(HeldItem{w->current_work, nullptr, w->current_fn, w->current_pwq, true});
+        visit(HeldItem{w->current_work, nullptr, w->current_fn, w->current_pwq, true,
+                       w->current_fresh});
       }
     }
   }

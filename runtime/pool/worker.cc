@@ -205,6 +205,9 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   w->current_work = work;
   w->current_fn = fn;
   w->current_pwq = pwq;
+#if defined(CMWQ_DEBUG)
+  w->current_fresh = work::IsFresh(work);
+#endif
   HashInsert(w);
   base::ListUnlink(&work->entry_);
 

@@ -22,10 +22,12 @@ const char* BrokenWord(const pool::HeldItem& item, uint16_t id, bool on_inactive
   return nullptr;
 }
 
+// Not counting an item initialised again, or new in freed memory, while the old function still runs: that
+// one is fresh.
 bool RunsTwice(pool::WorkerPool* pool, const pool::HeldItem& item) CMWQ_REQUIRES(pool->lock) {
   int n = 0;
   pool::Inspector::ForEachItem(pool, [&n, &item](const pool::HeldItem& other) {
-    n += other.running && other.work == item.work && other.fn == item.fn ? 1 : 0;
+    n += other.running && !other.fresh && other.work == item.work && other.fn == item.fn ? 1 : 0;
   });
   return n > 1;
 }

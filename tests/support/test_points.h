@@ -19,6 +19,20 @@ inline constexpr bool kHaveTestPoints = true;
 inline constexpr bool kHaveTestPoints = false;
 #endif
 
+// While it lives nobody checks invariants at test points: for tests that break one on purpose.
+class NoInvariantChecks {
+ public:
+#if defined(CMWQ_TEST_POINTS)
+  NoInvariantChecks() : verify_(base::g_verify.exchange(nullptr)) {}
+  ~NoInvariantChecks() { base::g_verify.store(verify_); }
+
+ private:
+  void (*const verify_)(const char* where, void* locked);
+#else
+  NoInvariantChecks() {}
+#endif
+};
+
 // Runs `action` the first time a thread comes by `name`; later visits pass.
 class AtTestPoint {
  public:

@@ -18,6 +18,8 @@ std::atomic<int> g_fail_at{0};  // the so-many-th allocation from now fails; 0: 
 std::atomic<int> g_allocations{0};
 std::atomic<long> g_alive{0};
 
+// ThreadSanitizer's own operators come first and cannot be replaced.
+#if !defined(CMWQ_TEST_TSAN)
 void* Allocate(size_t bytes, bool may_fail) noexcept {
   if (may_fail && g_fail_at.load() > 0) {
     g_allocations.fetch_add(1);
@@ -42,10 +44,10 @@ void Release(void* p) {
   free(p);
 }
 size_t Size(std::align_val_t alignment) { return static_cast<size_t>(alignment); }
+#endif
 
 }  // namespace
 
-// ThreadSanitizer's own operators come first and cannot be replaced.
 #if !defined(CMWQ_TEST_TSAN)
 // Only the engine asks with nothrow.
 void* operator new(size_t n, const std::nothrow_t&) noexcept { return Allocate(n, true); }
