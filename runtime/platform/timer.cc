@@ -144,10 +144,25 @@ void EventThread::TakeRequests(uint64_t now) {
   }
 }
 
+// The lock is not fair: dropped and taken again at once, it would never be seen free by a sleeper that
+// has just been woken. Context: RunDue. Locks: drops and retakes mu.
+void EventThread::LetOthersIn() {
+  std::atomic<int32_t> never{0};
+  mu.Unlock();
+  sync::RealSync::FutexWait(&never, 0, base::MonotonicNs() + 50'000);  // about one cross-CPU wake-up
+  mu.Lock();
+}
+
 uint64_t EventThread::RunDue(uint64_t now) {
+  // A million timers may be due at once, which takes seconds; who arms one more must not wait for all.
+  constexpr int kBatch = 64;
   sync::MutexLock lock(mu);
   TakeRequests(now);
-  for (;;) {
+  for (int fired = 0;; ++fired) {
+    if (fired == kBatch) {
+      fired = 0;
+      if (mu.contended()) LetOthersIn();
+    }
     Timer* const t = heap_.first();
     if (t == nullptr) return base::kNever;
     if (t->deadline > now) return t->deadline;

@@ -95,6 +95,7 @@ class EventThread {
   sync::Mutex mu{sync::Rank::kTimer};
 
  private:
+  void LetOthersIn() CMWQ_REQUIRES(mu);
   static void* Main(void* self);
   void Loop();
   void TakeRequests(uint64_t now) CMWQ_REQUIRES(mu);

@@ -43,6 +43,8 @@ class CMWQ_CAPABILITY("mutex") Mutex {
   }
   // Tells the analysis what the caller proved in another way.
   void AssertHeld() const CMWQ_ASSERT_HELD(this) {}
+  // Somebody may sleep for it. A hint, for a holder that can make room.
+  bool contended() const { return word_.contended(); }
   // Child of fork only: nobody else is left to hold it.
   void ResetAfterFork() CMWQ_NO_TSA {
     RankRelease(rank_, this);

@@ -24,6 +24,8 @@ class BasicMutexWord {
     // Release pairs with the acquires in TryLock and LockSlow.
     if (word_.exchange(kFree, std::memory_order_release) == kContended) Sync::FutexWake(&word_, 1);
   }
+  // Somebody may sleep for the lock that the caller holds.
+  bool contended() const { return word_.load(std::memory_order_relaxed) == kContended; }
   // Child of fork only: nobody else is left to hold it.
   void Reset() { word_.store(kFree, std::memory_order_relaxed); }
 
