@@ -58,7 +58,7 @@ class PoolTable {
   template <class F>
   void ForEachPool(F visit) const {
     const int n = nr_pools.load(std::memory_order_acquire);  // pairs with the store in Make
-    for (int i = 0; i < n; ++i) visit(*ById(i));
+    for (int i = 0; i < n; ++i) visit(*by_id_[i].load(std::memory_order_acquire));
   }
   // Null: no such pool. Every number in a work word names one.
   pool::WorkerPool* ById(int id) const {
