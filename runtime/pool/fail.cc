@@ -8,6 +8,7 @@
 
 #include <cerrno>
 
+#include "runtime/base/test_point.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/work_link.h"
@@ -16,14 +17,18 @@ namespace cmwq::pool {
 
 // The first item on the worklist whose queue has a callback. *budget grows by what a queue has in flight
 // when the pass meets it first: a callback that queues its item again cannot keep the pass going.
-struct cmwq_work* WorkerPool::NextToFail(uint64_t pass, int64_t* budget) {
+// *fail: the callback. Null for a barrier that stands alone, its item having been cancelled: it is run.
+struct cmwq_work* WorkerPool::NextToFail(uint64_t pass, int64_t* budget, cmwq_work_fail_fn* fail) {
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
     auto* const work = base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
-    if (pwq->fail() == nullptr) continue;
+    // Read once: who takes the callback back a moment later must not make the item disappear.
+    *fail = pwq->fail();
+    if (*fail == nullptr) continue;
+    pwq->pool->lock.AssertHeld();  // this pool's: the item is on its list
+    if (pwq->IsBarrier(work)) *fail = nullptr;
     if (pwq->fail_pass != pass) {
       pwq->fail_pass = pass;
-      pwq->pool->lock.AssertHeld();  // this pool's: the item is on its list
       *budget += pwq->InFlight();
     }
     return (*budget)-- > 0 ? work : nullptr;
@@ -67,12 +72,14 @@ void WorkerPool::FailPending() {
   // Asked again for each item: a worker may have come back meanwhile. At the cap, the user's own limit,
   // items wait for the workers that there are.
   while (NeedToCreateWorker(Counts()) && create_err_ != 0 && create_err_ != ENFILE) {
-    struct cmwq_work* const work = NextToFail(fail_pass_, &budget);
+    cmwq_work_fail_fn fail = nullptr;
+    struct cmwq_work* const work = NextToFail(fail_pass_, &budget, &fail);
     if (work == nullptr) break;
     ++watch_.progress;
     if (!AssignWork(work, w)) continue;
-    ++stats_.failed;
-    ProcessOneWork(w, work, true);
+    if (fail != nullptr) ++stats_.failed;
+    CMWQ_TEST_POINT_LOCKED("fail.decided", this);
+    ProcessOneWork(w, work, fail);
     SettleFailed(w);
   }
   Worker* const wake = NeedWake();

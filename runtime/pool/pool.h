@@ -171,7 +171,8 @@ class WorkerPool final : public Watched {
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
-  void ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail = false) CMWQ_REQUIRES(lock);
+  void ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail = nullptr)
+      CMWQ_REQUIRES(lock);
   void EndExecution(Worker* w) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
@@ -202,7 +203,8 @@ class WorkerPool final : public Watched {
   // fail.cc
   void FailPending() CMWQ_EXCLUDES(lock);
   void SettleFailed(Worker* w) CMWQ_REQUIRES(lock);
-  struct cmwq_work* NextToFail(uint64_t pass, int64_t* budget) CMWQ_REQUIRES(lock);
+  struct cmwq_work* NextToFail(uint64_t pass, int64_t* budget, cmwq_work_fail_fn* fail)
+      CMWQ_REQUIRES(lock);
   // watch.cc
   static constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
   struct HogReport {

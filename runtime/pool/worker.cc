@@ -32,11 +32,6 @@ void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
   if (const char* const what = attributes.Restore()) ReportLeak(fn, pwq->name(), what);
 }
 
-void CallFail(const PwqBase* pwq, struct cmwq_work* work) {
-  // Taken back between the decision and now: then the item is only dropped.
-  if (const cmwq_work_fail_fn callback = pwq->fail()) callback(work, EAGAIN);
-}
-
 // The function forked and its child came back: there is no pool and no worker here to go on with.
 [[noreturn]] void ReturnedInForkChild() {
   base::RawLog(base::LogLevel::kError,
@@ -198,8 +193,8 @@ void WorkerPool::EndExecution(Worker* w) {
 
 // Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
 // After Started() returns the item may be queued again elsewhere; after the function it may be gone.
-// fail: the queue's fail callback is called instead, see fail.cc.
-void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
+// fail: the queue's fail callback, called instead of the function; see fail.cc.
+void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail) {
   PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
   const cmwq_work_fn fn = work->fn_;
   w->current_work = work;
@@ -229,10 +224,10 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, bool fail) {
   Wake(wake);
 
   CMWQ_TEST_POINT("worker.before_fn");
-  if (__builtin_expect(!fail && !leak_check_, 1)) {
+  if (__builtin_expect(fail == nullptr && !leak_check_, 1)) {
     fn(work);
   } else {
-    fail ? CallFail(pwq, work) : CallChecked(pwq, fn, work);
+    fail != nullptr ? fail(work, EAGAIN) : CallChecked(pwq, fn, work);
   }
   CMWQ_TEST_POINT("worker.after_fn");
 

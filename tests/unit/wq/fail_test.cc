@@ -8,6 +8,7 @@
 
 #include "runtime/wq/work_word.h"
 #include "tests/support/short_handed.h"
+#include "tests/support/test_points.h"
 
 namespace cmwq::test {
 namespace {
@@ -150,6 +151,32 @@ TEST_F(FailTest, FlushesAreReleased) {
   EXPECT_EQ(Failures::Count(), 2u);
   EXPECT_TRUE(wq::WorkqueueEmpty(wq));
   s_.e.Destroy(wq);
+}
+
+// A barrier whose item was cancelled stands alone on the worklist. It is nobody's item: it is run.
+TEST_F(FailTest, ABarrierLeftAloneIsNotHandedOut) {
+  Item item;
+  ASSERT_TRUE(Engine::Queue(s_.plain, item));
+  std::thread flusher([&] { EXPECT_TRUE(s_.e.Flush(item)); });
+  Eventually([&] { return PoolTestPeer::Pending(s_.e.Pool()) == 2; });
+  ASSERT_TRUE(s_.e.Cancel(item));
+  ASSERT_EQ(PoolTestPeer::Pending(s_.e.Pool()), 1u);
+  s_.e.Advance(kRetryMs);
+  // Before the join: a barrier that was handed out keeps the flusher for ever.
+  ASSERT_EQ(Failures::Count(), 0u);
+  flusher.join();
+  EXPECT_EQ(s_.e.Pool().Stats().failed, 0u);
+  EXPECT_EQ(PoolTestPeer::Pending(s_.e.Pool()), 0u);
+}
+
+// The callback is taken back while an item is on its way to it: the item must not be lost.
+TEST_F(FailTest, ACallbackTakenBackLosesNoItem) {
+  if (!kHaveTestPoints) GTEST_SKIP() << "needs test points";
+  Item item;
+  AtTestPoint taken("fail.decided", [&] { s_.plain->fail = nullptr; });
+  ASSERT_TRUE(Engine::Queue(s_.plain, item));
+  s_.e.Advance(kRetryMs);
+  EXPECT_EQ(Failures::Count(), 1u);
 }
 
 // For others the callback is the execution: who cancels and frees waits for it.
