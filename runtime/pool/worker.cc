@@ -214,7 +214,7 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fai
   // never true, nr_running is at least one.
   if (NeedMoreWorker(Counts())) wake = NeedWake();
   pwq->pool->lock.AssertHeld();  // this pool's: an item is only ever on a list of its pwq's pool
-  const uint32_t cookie = pwq->Started(work);
+  const uint32_t cookie = w->current_cookie = pwq->Started(work);
   // Should the function block without a word, only a detector can know that others wait.
   if (nr_pending_ > 0) {
     ArmDetector();

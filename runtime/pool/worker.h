@@ -40,6 +40,7 @@ struct Worker {
   cmwq_work_fn current_fn = nullptr;     // K
   PwqBase* current_pwq = nullptr;        // K
   bool current_fresh = false;            // K: debug builds; see work_link.h
+  uint32_t current_cookie = 0;           // K: of PwqBase::Started
   char desc[32] = "";                    // L: cmwq_set_worker_desc; empty between items
   uint64_t batch_ns = 0;                 // K: for reports: when it last left the idle list
   uint64_t batch_executed = 0;           // K: nr_executed then

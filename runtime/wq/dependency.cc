@@ -16,6 +16,7 @@ struct Wait {
   const struct cmwq_work* work = nullptr;  // the source
   cmwq_work_fn fn = nullptr;
   const Workqueue* wq = nullptr;
+  uint64_t sequence = 0;  // flush sequence with which the source was queued
   char queue[32] = {};
   int tid = 0;
   WaitTarget target;
@@ -73,7 +74,8 @@ void CheckReclaim(const Workqueue* wq, cmwq_work_fn fn, const WaitTarget& target
 
 // An item that waits for another one of its own queue, where that cannot start before it ends.
 void CheckOwnQueue(const Workqueue* wq, cmwq_work_fn fn, const WaitTarget& target) {
-  if (target.work == nullptr || target.wq != wq || !target.one_at_a_time) return;
+  // With a slot it runs, or will: the limit was lowered after both had theirs.
+  if (target.work == nullptr || target.wq != wq || !target.one_at_a_time || !target.no_slot) return;
   if (!FirstTime(Mix(Mix(Mix(4, wq), reinterpret_cast<const void*>(fn)),
                      reinterpret_cast<const void*>(target.fn)))) {
     return;
@@ -88,7 +90,8 @@ void CheckOwnQueue(const Workqueue* wq, cmwq_work_fn fn, const WaitTarget& targe
 bool Leads(const WaitTarget& target, const Wait& wait) {
   if (!wait.used) return false;
   if (target.work != nullptr) return target.work == wait.work && target.fn == wait.fn;
-  return target.wq == wait.wq;
+  // A flush does not wait for what was queued after it.
+  return target.wq == wait.wq && wait.sequence <= target.sequence;
 }
 
 // Check 2: follows the waits from `start` until one leads back. The number of waits in the cycle, 0: none.
@@ -179,6 +182,14 @@ void CheckPossible(const Workqueue* wq, cmwq_work_fn fn, const WaitTarget& targe
 
 const Workqueue* QueueOf(const pool::Worker* w) { return static_cast<Pwq*>(w->current_pwq)->wq; }
 
+// The flush sequence of the item that `w` executes. It is in flight, so its colour is not done, and no
+// other sequence between done and current has the same colour.
+uint64_t SequenceOf(const pool::Worker* w) {
+  const uint64_t current = QueueOf(w)->flush.current();
+  const auto colour = static_cast<uint64_t>(Pwq::ColourOf(w->current_cookie));
+  return current - (current - colour) % kColours;
+}
+
 }  // namespace
 
 void WaitTarget::Set(const Workqueue* waited, const struct cmwq_work* item) {
@@ -187,6 +198,7 @@ void WaitTarget::Set(const Workqueue* waited, const struct cmwq_work* item) {
   flags = waited->flags;
   work = item;
   fn = item != nullptr ? item->fn_ : nullptr;
+  sequence = waited->flush.current();
 }
 
 bool Waiting::Wanted() {
@@ -218,6 +230,7 @@ Waiting::Waiting(const WaitTarget& target, bool cancel) {
     mine.work = w->current_work;
     mine.fn = w->current_fn;
     mine.wq = wq;
+    mine.sequence = SequenceOf(w);
     memcpy(mine.queue, wq->name, sizeof(mine.queue));
     mine.tid = w->tid.load(std::memory_order_relaxed);
     mine.target = target;

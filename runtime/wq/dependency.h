@@ -27,6 +27,8 @@ struct WaitTarget {
   char queue[32] = {};
   unsigned flags = 0;
   bool one_at_a_time = false;     // it cannot run beside the item that waits, if of the same queue
+  bool no_slot = false;           // it waits for a slot of max_active; else it can start, or runs
+  uint64_t sequence = 0;          // a flush covers items queued with this flush sequence or before
   const struct cmwq_work* work = nullptr;  // null: the whole queue; for comparing only
   cmwq_work_fn fn = nullptr;
 

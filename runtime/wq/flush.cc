@@ -76,6 +76,13 @@ bool OneAtATime(const Pwq* pwq) CMWQ_REQUIRES(pwq->pool->lock) {
   return pwq->max_active == 1 && w->current_pwq == pwq;
 }
 
+// An item of `pwq` waits for a slot that the calling item may have: of an ordered queue, or counted in
+// the same place.
+bool WaitsForOwnSlot(const Pwq* pwq, uint64_t word) CMWQ_REQUIRES(pwq->pool->lock) {
+  const auto* const own = static_cast<Pwq*>(pool::CurrentWorker()->current_pwq);
+  return (word & Word::kInactive) != 0 && (pwq->wq->ordered || own->node == pwq->node);
+}
+
 // What the PENDING protocol (ownership.h) needs to plant a barrier.
 struct BarrierHost {
   struct cmwq_work* const work;
@@ -107,6 +114,7 @@ struct BarrierHost {
     if (Waiting::Wanted()) {
       target.Set(pwq->wq, work);
       target.one_at_a_time = OneAtATime(pwq);
+      target.no_slot = running == nullptr && WaitsForOwnSlot(pwq, word);
     }
     return true;
   }

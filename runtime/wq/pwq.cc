@@ -32,7 +32,7 @@ uint32_t Pwq::Started(struct cmwq_work* work) {
 }
 
 void Pwq::Finished(uint32_t cookie) {
-  Leave(static_cast<int>(cookie & 0xf), (cookie & kCookieBarrier) == 0);
+  Leave(ColourOf(cookie), (cookie & kCookieBarrier) == 0);
 }
 
 bool Pwq::TryGetSlot(bool fill) {

@@ -50,6 +50,7 @@ class Pwq final : public pool::PwqBase {
 
   uint32_t Started(struct cmwq_work* work) override CMWQ_REQUIRES(pool->lock);
   void Finished(uint32_t cookie) override CMWQ_REQUIRES(pool->lock);
+  static int ColourOf(uint32_t cookie) { return static_cast<int>(cookie & 0xf); }
   bool HasActive() const override CMWQ_REQUIRES(pool->lock) { return nr_active > 0; }
   const char* BrokenInvariant() override CMWQ_REQUIRES(pool->lock);  // invariants.cc
   int NrItems() const override CMWQ_REQUIRES(pool->lock) { return InFlight(); }

@@ -148,6 +148,74 @@ TEST_F(DependencyTest, AChainIsNoCycle) {
   e_.Destroy(wq);
 }
 
+// A flush waits for what was queued before it: a later item of that queue may wait for the flusher.
+TEST_F(DependencyTest, AnItemQueuedAfterTheFlushMayWaitForTheFlusher) {
+  wq::Workqueue* const flushed = e_.Alloc();
+  wq::Workqueue* const other = e_.Alloc();
+  Gate stop;
+  Item before([&] { stop.WaitAnnounced(); });
+  Item flusher([&] { wq::FlushWorkqueue(flushed); });
+  Item after([&] { e_.Flush(flusher); });
+  const uint64_t sleeps = e_.Pool().Stats().sleeps;
+  ASSERT_TRUE(Engine::Queue(flushed, before));
+  ASSERT_TRUE(Engine::Queue(other, flusher));
+  Eventually([&] { return e_.Pool().Stats().sleeps == sleeps + 2; });  // the flush has begun
+  ASSERT_TRUE(Engine::Queue(flushed, after));
+  Eventually([&] { return e_.Pool().Stats().sleeps == sleeps + 3; });
+  EXPECT_FALSE(Has(Joined(log_), "items wait for each other"));
+  stop.Open();
+  wq::FlushWorkqueue(flushed);
+  EXPECT_EQ(after.Runs(), 1);
+  e_.Destroy(flushed);
+  e_.Destroy(other);
+}
+
+// The other way round it is one: the flush covers the item that waits for the flusher.
+TEST_F(DependencyTest, AFlushThatCoversTheItemIsACycle) {
+  wq::Workqueue* const flushed = e_.Alloc();
+  wq::Workqueue* const other = e_.Alloc();
+  static Item* flusher;
+  Gate go_on;
+  // Leaked with their workers: this deadlock is real.
+  Item* const waits = new Item([&, this] {
+    go_on.WaitAnnounced();
+    e_.Flush(*flusher);
+  });
+  flusher = new Item([=] { wq::FlushWorkqueue(flushed); });
+  ASSERT_TRUE(Engine::Queue(flushed, *waits));
+  Eventually([&] { return e_.Pool().Stats().sleeps == 1; });
+  ASSERT_TRUE(Engine::Queue(other, *flusher));
+  Eventually([&] { return e_.Pool().Stats().sleeps == 2; });  // the flush has begun
+  go_on.Open();
+  std::string said;
+  Eventually([&] {
+    said += Joined(log_);
+    return Has(said, "deadlock: 2 items wait for each other") && Has(said, "waits for queue test");
+  });
+}
+
+// The limit was lowered while both were running: the other one needs no slot any more.
+TEST_F(DependencyTest, ALoweredLimitIsNoDeadlock) {
+  wq::Workqueue* const wq = e_.Alloc(0, 2);
+  Gate lowered, stop;
+  Item other([&] { stop.WaitAnnounced(); });
+  Item waits([&] {
+    lowered.WaitAnnounced();
+    e_.Flush(other);
+  });
+  ASSERT_TRUE(Engine::Queue(wq, other));
+  ASSERT_TRUE(Engine::Queue(wq, waits));
+  Eventually([&] { return e_.Pool().Stats().sleeps == 2; });
+  ASSERT_TRUE(wq::SetMaxActive(wq, 1));
+  lowered.Open();
+  Eventually([&] { return e_.Pool().Stats().sleeps == 3; });
+  EXPECT_FALSE(Has(Joined(log_), "runs one at a time"));
+  stop.Open();
+  wq::FlushWorkqueue(wq);
+  EXPECT_EQ(waits.Runs(), 1);
+  e_.Destroy(wq);
+}
+
 struct Chains {
   static wq::WaitGraph::Class Function(uintptr_t n) {
     wq::WaitGraph::Class c;
