@@ -287,6 +287,7 @@ void cmwq_set_worker_desc(const char* desc) {
   if (w == nullptr || w->current_work == nullptr || desc == nullptr) return;
   cmwq::sync::MutexLock hold(w->pool->lock);
   strncpy(w->desc, desc, sizeof(w->desc) - 1);
+  w->described = true;
 }
 
 void cmwq_delayed_work_init(struct cmwq_delayed_work* d, cmwq_work_fn fn) {

@@ -17,12 +17,20 @@ inline struct cmwq_workqueue* Handle(wq::Workqueue* queue) {
 }
 
 // Reports a wrong call, one line per function, kind and process: a misuse in a loop must not flood
-// the log. Returns false. misuse.cc, as the next three.
+// the log. Returns false. misuse.cc, as the next four.
 bool Misuse(const char* function, const char* what);
-// The handle is not null and its queue not gone.
-bool Usable(const char* function, const struct cmwq_workqueue* handle);
+bool Unusable(const char* function, const struct cmwq_workqueue* handle);
+bool Unusable(const char* function, const struct cmwq_work* work);
+// The handle is not null and its queue not gone: one load of what queueing reads anyway.
+inline bool Usable(const char* function, const struct cmwq_workqueue* handle) {
+  const bool good = handle != nullptr && reinterpret_cast<const wq::Workqueue*>(handle)->alive();
+  return __builtin_expect(good, 1) || Unusable(function, handle);
+}
 // For queueing: an item that was never initialised has no function.
-bool Usable(const char* function, const struct cmwq_work* work);
+inline bool Usable(const char* function, const struct cmwq_work* work) {
+  const bool good = work != nullptr && work->fn_ != nullptr;
+  return __builtin_expect(good, 1) || Unusable(function, work);
+}
 // For whatever follows an item to where it is queued: its word must be one that we can have written.
 bool Sound(const char* function, const struct cmwq_work* work);
 // -1 with errno.

@@ -20,18 +20,13 @@ bool Misuse(const char* function, const char* what) {
   return false;
 }
 
-bool Usable(const char* function, const struct cmwq_workqueue* handle) {
-  if (handle == nullptr) return Misuse(function, "null workqueue");
-  if (!reinterpret_cast<const wq::Workqueue*>(handle)->alive()) {
-    return Misuse(function, "the workqueue was destroyed");
-  }
-  return true;
+// Reports why; false.
+bool Unusable(const char* function, const struct cmwq_workqueue* handle) {
+  return Misuse(function, handle == nullptr ? "null workqueue" : "the workqueue was destroyed");
 }
 
-bool Usable(const char* function, const struct cmwq_work* work) {
-  if (work == nullptr) return Misuse(function, "null work");
-  if (work->fn_ == nullptr) return Misuse(function, "the work was not initialised");
-  return true;
+bool Unusable(const char* function, const struct cmwq_work* work) {
+  return Misuse(function, work == nullptr ? "null work" : "the work was not initialised");
 }
 
 bool Sound(const char* function, const struct cmwq_work* work) {

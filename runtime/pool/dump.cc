@@ -126,7 +126,7 @@ void WorkerPool::DescribeInFlight(Worker* w, uint64_t now, InFlight* f) {
   f->fn = w->current_fn;
   f->pwq = w->current_pwq;
   base::RawFormat(f->queue, sizeof(f->queue), "%s", w->current_pwq->name());
-  base::RawFormat(f->desc, sizeof(f->desc), "%s", w->desc);
+  base::RawFormat(f->desc, sizeof(f->desc), "%s", w->described ? w->desc : "");
   // A clock was read when the worker left the idle list; later items of the batch are known since the
   // first look at them.
   f->exact = !w->is_rescuer && executed == w->batch_executed;
@@ -198,7 +198,7 @@ void WorkerPool::ShowPool(LineWriter* out) {
     NoteInFlight(now);
     counts = Counts();
     pending = nr_pending_;
-    if (pending > 0 && watch_.stall.armed && watch_.progress == watch_.stall_progress) {
+    if (pending > 0 && stall_armed_ && progress_ == watch_.stall_progress) {
       hung_ns = now - watch_.stall_since_ns;
     }
     if (managing_) {

@@ -75,7 +75,7 @@ void WorkerPool::FailPending() {
     cmwq_work_fail_fn fail = nullptr;
     struct cmwq_work* const work = NextToFail(fail_pass_, &budget, &fail);
     if (work == nullptr) break;
-    ++watch_.progress;
+    ++progress_;
     if (!AssignWork(work, w)) continue;
     if (fail != nullptr) ++stats_.failed;
     CMWQ_TEST_POINT_LOCKED("fail.decided", this);

@@ -127,7 +127,7 @@ void WorkerPool::ArmDetector() {
 Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   base::ListInsertBefore(where, node);
   WorkOf(node)->on_worker_ = nullptr;
-  if (nr_pending_ == 0) ++watch_.progress;
+  if (nr_pending_ == 0) ++progress_;
   ArmStall();
   if (conc_.SetPending(++nr_pending_)) return NeedWake();
   // Somebody runs. Should it block without a word, only a detector can know. A worker between two
@@ -287,10 +287,14 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   fail_worker_.current_work = nullptr;
   fail_worker_.current_fn = nullptr;
   fail_worker_.current_pwq = nullptr;
+  fail_worker_.block_depth = 0;  // its callback may have been inside a region
+  fail_worker_.described = false;
+  fail_word_.Reset(WorkerFlag::kPrep);
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
-  watch_.tick.armed = watch_.stall.armed = false;
+  tick_armed_ = stall_armed_ = false;
+  watch_.drift = watch_.drift_ticks = 0;
   watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
   stats_ = {};
   first_idle_.store(nullptr, std::memory_order_relaxed);

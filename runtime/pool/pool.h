@@ -206,17 +206,12 @@ class WorkerPool final : public Watched {
   struct cmwq_work* NextToFail(uint64_t pass, int64_t* budget, cmwq_work_fail_fn* fail)
       CMWQ_REQUIRES(lock);
   // watch.cc
-  static constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
-  struct HogReport {
-    cmwq_work_fn fn;
-    uint64_t count;
-  };
   // Pending work behind a running worker, or pending work at all: the timers that look after it.
   void ArmTick() CMWQ_REQUIRES(lock) {
-    if (!watch_.tick.armed) ArmTickSlow();
+    if (!tick_armed_ && bound()) ArmTickSlow();  // in an unbound pool nobody counts
   }
   void ArmStall() CMWQ_REQUIRES(lock) {
-    if (!watch_.stall.armed) ArmStallSlow();
+    if (!stall_armed_) ArmStallSlow();
   }
   void ArmTickSlow() CMWQ_REQUIRES(lock);
   void ArmStallSlow() CMWQ_REQUIRES(lock);
@@ -251,8 +246,13 @@ class WorkerPool final : public Watched {
 
   Concurrency conc_;                               // AT: see concurrency.h
 
+  // One cache line: what queueing and executing change.
   base::List worklist_ CMWQ_GUARDED_BY(lock);
   uint32_t nr_pending_ CMWQ_GUARDED_BY(lock) = 0;
+  bool tick_armed_ CMWQ_GUARDED_BY(lock) = false;   // see PoolWatch
+  bool stall_armed_ CMWQ_GUARDED_BY(lock) = false;  // as tick_armed_
+  bool at_boundary_ CMWQ_GUARDED_BY(lock) = false;  // whoever holds the lock is between two items
+  uint64_t progress_ CMWQ_GUARDED_BY(lock) = 0;    // see PoolWatch
   base::List idle_list_ CMWQ_GUARDED_BY(lock);     // LIFO: the warmest worker first
   int nr_workers_ CMWQ_GUARDED_BY(lock) = 0;
   int nr_threads_ CMWQ_GUARDED_BY(lock) = 0;       // workers, and those that are told to go
@@ -261,7 +261,6 @@ class WorkerPool final : public Watched {
   int nr_idle_ CMWQ_GUARDED_BY(lock) = 0;
   bool managing_ CMWQ_GUARDED_BY(lock) = false;   // somebody has the manager role
   Worker* manager_ CMWQ_GUARDED_BY(lock) = nullptr;  // null while the event thread has it
-  bool at_boundary_ CMWQ_GUARDED_BY(lock) = false;  // whoever holds the lock is between two items
   Worker* busy_[kBusyHashSize] CMWQ_GUARDED_BY(lock) = {};
   std::atomic<Worker*> first_idle_{nullptr};       // AT(PublishFirstIdle, Nudge): hint for detectors
   // The event thread has the manager role; written under the lock.

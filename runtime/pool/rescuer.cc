@@ -103,6 +103,7 @@ void Rescuer::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   started_ = false;
   stop_ = false;
   worker_.block_depth = 0;
+  worker_.described = false;
   worker_.pool = nullptr;
   worker_.current_fn = nullptr;
   worker_.current_work = nullptr;
@@ -141,7 +142,7 @@ void Rescuer::ServePwq(PwqBase* pwq) {
       again = true;
       break;
     }
-    ++pool->watch_.progress;
+    ++pool->progress_;
     if (!pool->AssignWork(work, &worker_)) continue;
     ++served;
     pool->ProcessScheduled(&worker_);

@@ -32,16 +32,14 @@ constinit Callback g_stall_reported = nullptr;
 
 // Context: any. Locks: `lock` held. One futex wake at most, and only when the timer was idle.
 void WorkerPool::ArmTickSlow() {
-  // Only counted workers can hog, and nr_running of an unbound pool is always zero.
-  if (!bound()) return;
-  watch_.tick.armed = true;
+  tick_armed_ = true;
   events_->ArmSoon(&watch_.tick.soon, conf_->tick_ms * base::kNsPerMs);
 }
 
 void WorkerPool::ArmStallSlow() {
   if (conf_->watchdog_thresh == 0) return;
-  watch_.stall.armed = true;
-  watch_.stall_progress = watch_.progress;
+  stall_armed_ = true;
+  watch_.stall_progress = progress_;
   watch_.stall_since_ns = env_->NowNs();
   watch_.stall_reported_ns = 0;
   events_->ArmSoon(&watch_.stall.soon, StallPeriodNs());
@@ -71,7 +69,7 @@ void WorkerPool::TickFire(platform::Timer* t) {
   }
   sync::MutexLock hold(pool->lock);
   if (pool->nr_pending_ == 0 || pool->conc_.RawRunning() <= 0) {
-    pool->watch_.tick.armed = false;
+    pool->tick_armed_ = false;
     pool->watch_.drift_ticks = 0;
     return;
   }
@@ -174,12 +172,12 @@ void WorkerPool::StallFire(platform::Timer* t) {
   {
     sync::MutexLock hold(pool->lock);
     if (pool->nr_pending_ == 0) {
-      watch.stall.armed = false;
+      pool->stall_armed_ = false;
       return;
     }
     pool->NoteInFlight(now);
-    if (touched || watch.progress != watch.stall_progress) {
-      watch.stall_progress = watch.progress;
+    if (touched || pool->progress_ != watch.stall_progress) {
+      watch.stall_progress = pool->progress_;
       watch.stall_since_ns = now;
       watch.stall_reported_ns = 0;
     }

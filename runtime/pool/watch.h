@@ -4,6 +4,8 @@
 #ifndef CMWQ_RUNTIME_POOL_WATCH_H_
 #define CMWQ_RUNTIME_POOL_WATCH_H_
 
+#include <cmwq/cmwq.h>
+
 #include <cstdint>
 
 #include "runtime/platform/timer.h"
@@ -15,16 +17,23 @@ class WorkerPool;
 struct WatchTimer {
   platform::SoonTimer soon;       // L: see SoonTimer; first
   WorkerPool* pool = nullptr;     // I
-  // Requested or armed. Set by whoever finds a reason, cleared by the timer that finds none.
-  bool armed = false;             // L
 };
 
+inline constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
+struct HogReport {
+  cmwq_work_fn fn;
+  uint64_t count;
+};
+
+// What goes with it is in WorkerPool, beside the worklist:
+//   tick_armed_, stall_armed_  requested or armed; set by whoever finds a reason, cleared by the timer
+//                              that finds none
+//   progress_                  batches begun, plus how often the worklist ceased to be empty (kernel:
+//                              watchdog_ts)
 struct PoolWatch {
   WatchTimer tick;                // I: the timer itself, see WatchTimer
   WatchTimer stall;               // I: as tick
-  // Batches begun, plus how often the worklist ceased to be empty (kernel: watchdog_ts).
-  uint64_t progress = 0;          // L
-  uint64_t stall_progress = 0;    // L: `progress` when it last changed, as far as the watchdog saw
+  uint64_t stall_progress = 0;    // L: the pool's progress_ when it last changed, as far as the watchdog saw
   uint64_t stall_since_ns = 0;    // L: when that was
   uint64_t stall_reported_ns = 0; // L: last report of this stall; 0: none
 

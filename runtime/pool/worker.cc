@@ -148,7 +148,7 @@ void WorkerPool::WorkUntilDone(Worker* w) {
     do {
       base::ListNode* const node = worklist_.front();
       if (node == nullptr) break;
-      ++watch_.progress;
+      ++progress_;
       if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
     } while (KeepWorking(Counts()));
     CMWQ_TEST_POINT_LOCKED("worker.before_prep", this);
@@ -186,7 +186,7 @@ void WorkerPool::EndExecution(Worker* w) {
   w->current_work = nullptr;
   w->current_fn = nullptr;
   w->current_pwq = nullptr;
-  w->desc[0] = '\0';
+  w->described = false;
   w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);
 }

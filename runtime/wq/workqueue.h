@@ -134,16 +134,19 @@ class Workqueue {
   void Link(Pwq* pwq);
 
   Tombstone tombstone;                                    // I; first: outlives the object
-  char name[32];                                          // I
+  // What every queueing reads; written seldom.
   const unsigned flags;                                   // I
   const bool ordered;                                     // I
   bool shared = false;                                    // I: a default queue: never flushed, destroyed
+  std::atomic<WqState> state{WqState::kLive};             // AT(Destroy, Refused)
+  std::atomic<int> nr_drainers{0};                        // AT(DrainWorkqueue, Refused)
   PoolTable* const pools;                                 // I
   std::atomic<Pwq*>* cpu_pwq = nullptr;                   // AT(Commit, PwqFor): by CPU
   std::atomic<Pwq*> first_pwq{nullptr};                   // AT(Link, ForEachPwq): only ever grows
   NodeLimit* nodes = nullptr;                             // I: unbound: one per node, one for pools across
   int nr_nodes = 0;                                       // I: without the last
   pool::Rescuer* rescuer = nullptr;                       // I: null without CMWQ_MEM_RECLAIM
+  char name[32];                                          // I
 
   WqAttrs attrs CMWQ_GUARDED_BY(pools->mu);               // unbound queues
 
@@ -154,9 +157,7 @@ class Workqueue {
   int* node_cpus CMWQ_PT_GUARDED_BY(mutex) = nullptr;     // unbound: usable CPUs by node
   uint64_t generation CMWQ_GUARDED_BY(mutex) = 0;         // ordered: of the newest pwq
   FlushState flush;                                       // AT: see flush_state.h
-  std::atomic<int> nr_drainers{0};                        // AT(DrainWorkqueue, Refused)
   std::atomic<cmwq_work_fail_fn> fail{nullptr};           // AT(set_fail, FailPending)
-  std::atomic<WqState> state{WqState::kLive};             // AT(Destroy, Refused)
   base::ListNode all_entry;                               // L: of the runtime (kRuntime)
 };
 

@@ -56,11 +56,11 @@ class PoolTestPeer {
   static void Skew(WorkerPool& pool, int by) { pool.conc_.Repair(by); }
   static bool TickArmed(WorkerPool& pool) {
     sync::MutexLock hold(pool.lock);
-    return pool.watch_.tick.armed;
+    return pool.tick_armed_;
   }
   static bool StallArmed(WorkerPool& pool) {
     sync::MutexLock hold(pool.lock);
-    return pool.watch_.stall.armed;
+    return pool.stall_armed_;
   }
   static int RawRunning(WorkerPool& pool) { return pool.conc_.RawRunning(); }
   // As WorkerPool::Presume, by a detector that then loses the CPU: nobody is woken.
