@@ -279,7 +279,7 @@ struct cmwq_work* cmwq_current_work(void) {
 
 bool cmwq_current_is_workqueue_rescuer(void) {
   const cmwq::pool::Worker* const w = cmwq::pool::CurrentWorker();
-  return w != nullptr && w->is_rescuer;
+  return w != nullptr && w->is_rescuer && !w->fails;
 }
 
 void cmwq_set_worker_desc(const char* desc) {

@@ -1,5 +1,6 @@
 #include "runtime/pool/dump.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include "runtime/platform/symbol.h"
@@ -31,6 +32,7 @@ void FdWriter::Line(const char* line) {
   const size_t n = base::RawFormat(text, sizeof(text), "%s\n", line);
   for (size_t at = 0; at < n;) {
     const long wrote = base::Sys(SYS_write, fd_, text + at, n - at);
+    if (wrote == -EINTR) continue;
     if (wrote <= 0) return;
     at += static_cast<size_t>(wrote);
   }
@@ -91,7 +93,7 @@ void PrintInFlight(LineWriter* out, const InFlight& f) {
   const platform::Symbol symbol(f.fn);
   char line[360], worker[16];
   if (f.slot < 0) {
-    base::RawFormat(worker, sizeof(worker), "rescuer");
+    base::RawFormat(worker, sizeof(worker), "%s", f.fails ? "event thread" : "rescuer");
   } else {
     base::RawFormat(worker, sizeof(worker), "worker %d", f.slot);
   }
@@ -123,6 +125,7 @@ void WorkerPool::DescribeInFlight(Worker* w, uint64_t now, InFlight* f) {
   const uint64_t executed = w->nr_executed.load(std::memory_order_relaxed);
   f->tid = w->tid.load(std::memory_order_relaxed);
   f->slot = w->is_rescuer ? -1 : w->slot;
+  f->fails = w->fails;
   f->fn = w->current_fn;
   f->pwq = w->current_pwq;
   base::RawFormat(f->queue, sizeof(f->queue), "%s", w->current_pwq->name());
@@ -191,11 +194,12 @@ void WorkerPool::ShowPool(LineWriter* out) {
   PoolCounts counts;
   uint32_t pending;
   uint64_t hung_ns = 0;
-  char manager[32] = "none";
+  char manager[32] = "none", name[32];
   Runs runs;
   {
     sync::MutexLock hold(lock);
     NoteInFlight(now);
+    PoolName(attrs_, name, sizeof(name));  // an unbound pool may be used anew any time
     counts = Counts();
     pending = nr_pending_;
     if (pending > 0 && stall_armed_ && progress_ == watch_.stall_progress) {
@@ -210,8 +214,7 @@ void WorkerPool::ShowPool(LineWriter* out) {
     }
     runs.Collect(worklist_, nullptr);
   }
-  char name[32], line[200];
-  PoolName(attrs_, name, sizeof(name));
+  char line[200];
   base::RawFormat(line, sizeof(line),
                   "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus",
                   name, counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager,

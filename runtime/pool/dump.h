@@ -46,7 +46,8 @@ void PoolName(const WorkerPool::Attrs& attrs, char* buf, size_t size);
 // One worker that executes something.
 struct InFlight {
   int tid;
-  int slot;            // -1: a rescuer
+  int slot;            // -1: a rescuer, or
+  bool fails;          // the event thread with a queue's fail callback
   cmwq_work_fn fn;
   const PwqBase* pwq;  // for comparing only, it may be gone
   char queue[32];

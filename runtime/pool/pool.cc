@@ -44,7 +44,7 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
   base::g_verify.store(&VerifyAtTestPoint, std::memory_order_release);  // pairs with AtTestPoint
 #endif
   fail_worker_.word = &fail_word_;
-  fail_worker_.is_rescuer = true;
+  fail_worker_.is_rescuer = fail_worker_.fails = true;
   fail_worker_.pool = this;
   watch_.tick.pool = watch_.stall.pool = this;
   watch_.tick.soon.timer.fire = &TickFire;
@@ -293,9 +293,7 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   next_create_ns_ = 0;  // the limit that the parent met may not be ours
   cull_armed_ = cull_wanted_ = false;
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
-  tick_armed_ = stall_armed_ = false;
-  watch_.drift = watch_.drift_ticks = 0;
-  watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
+  ResetWatchAfterFork();
   stats_ = {};
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);

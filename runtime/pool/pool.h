@@ -225,6 +225,7 @@ class WorkerPool final : public Watched {
   int Drift() CMWQ_REQUIRES(lock);
   int RepairDrift() CMWQ_EXCLUDES(lock);
   void ReportStall(uint64_t for_ns) CMWQ_EXCLUDES(lock);
+  void ResetWatchAfterFork() CMWQ_NO_TSA;
   // dump.cc
   void NoteInFlight(uint64_t now) CMWQ_REQUIRES(lock);
   void DescribeInFlight(Worker* w, uint64_t now, InFlight* f) CMWQ_REQUIRES(lock);

@@ -24,7 +24,7 @@ constexpr int kLooks = 4;          // of the watchdog per threshold: what a stop
 
 WatchTimer* WatchOf(platform::Timer* t) { return reinterpret_cast<WatchTimer*>(t); }
 
-std::atomic<int64_t> g_stalls{0};  // AT(StallReport): relaxed, a count only
+std::atomic<int64_t> g_stalls{0};  // AT(ReportStall, ResetWatchAfterFork): relaxed, a count only
 
 }  // namespace
 
@@ -202,7 +202,10 @@ void WorkerPool::StallFire(platform::Timer* t) {
 void WorkerPool::ReportStall(uint64_t for_ns) {
   const auto seconds = static_cast<unsigned long>(for_ns / base::kNsPerSec);
   char name[32];
-  PoolName(attrs_, name, sizeof(name));
+  {
+    sync::MutexLock hold(lock);
+    PoolName(attrs_, name, sizeof(name));
+  }
   base::RawLog(base::LogLevel::kError,
                "BUG: workqueue lockup: pool %s has pending items and began none for %lus", name,
                seconds);
@@ -216,6 +219,13 @@ void WorkerPool::ReportStall(uint64_t for_ns) {
   if (!count && !time) return;
   base::RawLog(base::LogLevel::kError, "aborting: %s", count ? "panic_on_stall" : "panic_on_stall_time");
   base::Sys(SYS_tgkill, base::Pid(), base::Tid(), SIGABRT);
+}
+
+void WorkerPool::ResetWatchAfterFork() {
+  tick_armed_ = stall_armed_ = false;
+  watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
+  watch_.drift = watch_.drift_ticks = 0;
+  g_stalls.store(0, std::memory_order_relaxed);  // the parent's
 }
 
 }  // namespace cmwq::pool

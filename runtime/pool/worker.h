@@ -31,7 +31,8 @@ struct alignas(64) Worker {
   StateWord* word = nullptr;             // I: in the pool's dense table; S for hooks, see state_word.h
   WorkerPool* pool = nullptr;            // I (rescuer: L of the pool it serves)
   int slot = -1;                         // I
-  bool is_rescuer = false;               // I: or the event thread, see fail.cc
+  bool is_rescuer = false;               // I: or the event thread:
+  bool fails = false;                    // I: fail.cc
   // Under pool->lock; the owner may read what only it writes (K).
   bool idle = false;                     // K
   bool die = false;                      // L: told to exit

@@ -3,8 +3,11 @@
 #include <cmwq/cmwq.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
@@ -38,6 +41,50 @@ TEST(Show, BeforeTheFirstQueue) {
   const std::string text = Show();
   EXPECT_TRUE(Has(text, "busy workqueues and worker pools")) << text;
   EXPECT_FALSE(Has(text, "queue ")) << text;
+}
+
+std::atomic<int> g_signals{0};
+
+// The state letter of a thread.
+char StateOf(int tid) {
+  const std::string path = "/proc/self/task/" + std::to_string(tid) + "/stat";
+  char buf[512] = {};
+  const int fd = open(path.c_str(), O_RDONLY);
+  if (fd < 0) return '?';
+  const ssize_t n = read(fd, buf, sizeof(buf) - 1);
+  close(fd);
+  const char* const paren = n > 0 ? strrchr(buf, ')') : nullptr;
+  return paren != nullptr ? paren[2] : '?';
+}
+
+// A handler that interrupts the write, without SA_RESTART.
+TEST(Show, ASignalLosesNoLine) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { g_signals.fetch_add(1); };
+  struct sigaction before;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_NONBLOCK), 0);
+  while (write(ends[1], "xxxxxxxxxxxxxxxx", 16) > 0) {
+  }
+  ASSERT_EQ(fcntl(ends[1], F_SETFL, 0), 0);
+  ASSERT_EQ(fcntl(ends[0], F_SETFL, 0), 0);
+  std::atomic<int> tid{0};
+  std::thread writer([&] {
+    tid = gettid();
+    cmwq_show_all_workqueues(ends[1]);
+    close(ends[1]);
+  });
+  Eventually([&] { return tid != 0 && StateOf(tid) == 'S'; });  // in the write: the pipe is full
+  pthread_kill(writer.native_handle(), SIGUSR1);
+  Eventually([&] { return g_signals == 1; });
+  std::string text;
+  char buf[4096];
+  for (ssize_t n; (n = read(ends[0], buf, sizeof(buf))) > 0;) text.append(buf, static_cast<size_t>(n));
+  writer.join();
+  close(ends[0]);
+  EXPECT_TRUE(Has(text, "busy workqueues and worker pools"));
+  sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST(Show, BusyQueuesAndTheirItems) {

@@ -185,6 +185,7 @@ TEST_F(FailTest, ACancelWaitsForTheCallback) {
   Gate inside, go_on;
   Failures::Get().also = [&](struct cmwq_work* work) {
     EXPECT_EQ(cmwq_current_work(), work);
+    EXPECT_FALSE(cmwq_current_is_workqueue_rescuer());
     inside.Open();
     go_on.Wait();
   };
