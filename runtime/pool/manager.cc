@@ -69,6 +69,7 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     sync::MutexLock hold(lock);
     ++stats_.create_failures;
     create_err_ = err;
+    tried_ = true;
     next_create_ns_ = env_->NowNs() + conf_->create_cooldown_ms * base::kNsPerMs;
     if (w != nullptr) free_slots_.PushFront(&w->entry);
     return false;
@@ -82,8 +83,10 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     EnterIdle(w);
     create_err_ = 0;
     if (give_up_role) HoldRole(false, nullptr);
+    tried_ = true;
+    // In the same section: without users the worker ends at once, and the next user's pool is not served.
+    served_.store(true, std::memory_order_release);  // pairs with the load in served
   }
-  served_.store(true, std::memory_order_release);  // pairs with the load in served
   // Let it look once: work may have come while it was being made.
   Wake(w);
   CMWQ_TEST_POINT("manager.created");

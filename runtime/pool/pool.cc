@@ -68,8 +68,8 @@ void WorkerPool::AddUser() {
   // The last thread left with the last user: the next item needs a first worker again.
   if (nr_users_++ == 0 && nr_workers_ == 0 && !managing_) {
     served_.store(false, std::memory_order_relaxed);
-    live_.store(false, std::memory_order_relaxed);
-    going_live_.store(false, std::memory_order_release);  // pairs with the exchange in GoLiveSlow
+    tried_ = false;
+    going_live_.store(false, std::memory_order_relaxed);
   }
 }
 
@@ -93,21 +93,24 @@ void WorkerPool::Reuse(const Attrs& attrs) {
 }
 
 bool WorkerPool::GoLiveSlow() {
-  bool expected = false;
-  // acq_rel: one caller brings the pool up. The others wait those microseconds: an item queued to a pool
-  // that then gets no worker would have to wait until a thread can be made.
-  if (!going_live_.compare_exchange_strong(expected, true, std::memory_order_acq_rel)) {
-    while (!live_.load(std::memory_order_acquire)) base::SchedYield();  // pairs with the store below
-    return served();
+  if (!going_live_.load(std::memory_order_relaxed) && g_before_live != nullptr) g_before_live();
+  CMWQ_TEST_POINT("pool.go_live");
+  // One caller brings the pool up. The others wait those microseconds: an item queued to a pool that then
+  // gets no worker would have to wait until a thread can be made. Meanwhile the pool may lose its users
+  // and begin again, if the caller's queue no longer uses it: then any of those who wait does it anew.
+  for (;; base::SchedYield()) {
+    sync::MutexLock hold(lock);
+    if (tried_) return served();
+    if (going_live_.load(std::memory_order_relaxed)) continue;
+    // With the role, in one section: AddUser does not begin anew while somebody creates.
+    going_live_.store(true, std::memory_order_relaxed);
+    HoldRole(true, nullptr);
+    break;
   }
-  if (g_before_live != nullptr) g_before_live();
-  lock.Lock();
-  HoldRole(true, nullptr);
-  lock.Unlock();
-  if (!CreateWorker(true)) ArmManageTimer();  // the role stays with the event thread
+  const bool created = CreateWorker(true);
+  if (!created) ArmManageTimer();  // the role stays with the event thread
   FindDetector();  // after the worker: if the system grants one thread more, it must be that one
-  live_.store(true, std::memory_order_release);  // pairs with the load above
-  return served();
+  return created;
 }
 
 // Context: GoLive, then the event thread; may be asked twice. May create a thread. Locks: none held.
@@ -298,7 +301,7 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);
   going_live_.store(false, std::memory_order_relaxed);
-  live_.store(false, std::memory_order_relaxed);
+  tried_ = false;
   served_.store(false, std::memory_order_relaxed);
 }
 

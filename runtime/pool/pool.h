@@ -241,9 +241,10 @@ class WorkerPool final : public Watched {
   const base::Conf* const conf_;                   // I
   const bool leak_check_;                          // I: conf.leak_check
   std::atomic<BlockingSource*> detector_{nullptr}; // AT(FindDetector, ArmDetector): set once
-  std::atomic<bool> live_{false};                  // AT(GoLiveSlow, GoLiveSlow)
   std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker
-  std::atomic<bool> going_live_{false};            // AT(GoLiveSlow, GoLiveSlow): one thread does it
+  // One thread makes the first worker. Changes under the lock; relaxed look without it, a hint.
+  std::atomic<bool> going_live_{false};            // AT(GoLiveSlow, GoLiveSlow)
+  bool tried_ CMWQ_GUARDED_BY(lock) = false;       // the first attempt is over
 
   Concurrency conc_;                               // AT: see concurrency.h
 
