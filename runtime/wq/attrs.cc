@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <new>
 
+#include "runtime/base/test_point.h"
+
 namespace cmwq::wq {
 namespace {
 
@@ -33,11 +35,12 @@ AttrsChange::~AttrsChange() {
 
 // A pwq of the queue for `pool` that may be taken into use: of an ordered queue only one that is in use
 // or has drained, for a generation must not mix with a younger one.
-Pwq* AttrsChange::FindPwq(pool::WorkerPool* pool) {
+// The pool may have been used again since, on another node: then the pwq counts on the wrong one.
+Pwq* AttrsChange::FindPwq(pool::WorkerPool* pool, const NodeLimit* node) {
   Pwq* found = nullptr;
   const bool ordered = wq_->ordered;
-  wq_->ForEachPwq([&found, pool, ordered](Pwq* pwq) {
-    if (pwq->pool != pool || found != nullptr) return;
+  wq_->ForEachPwq([&found, pool, node, ordered](Pwq* pwq) {
+    if (pwq->pool != pool || pwq->node != node || found != nullptr) return;
     sync::MutexLock hold(pwq->pool->lock);
     if (!ordered || pwq->current || pwq->drained) found = pwq;
   });
@@ -53,10 +56,10 @@ Pwq* AttrsChange::GetPwq(bool strict, const platform::CpuSet& pod, const platfor
   }
   const bool known = pwq != nullptr;
   bool fresh = false;
-  if (!known) pwq = FindPwq(pool);
+  NodeLimit* const node = &wq_->nodes[NodeOf(wq_, *wq_->pools->topology(), pod)];
+  if (!known) pwq = FindPwq(pool, node);
   if (pwq == nullptr) {
-    const int node = NodeOf(wq_, *wq_->pools->topology(), pod);
-    pwq = new (std::nothrow) Pwq(wq_, pool, &wq_->nodes[node], 0);
+    pwq = new (std::nothrow) Pwq(wq_, pool, node, 0);
     fresh = pwq != nullptr;
     if (fresh) {
       pwq->cpu_intensive = (wq_->flags & CMWQ_CPU_INTENSIVE) != 0;
@@ -171,6 +174,7 @@ void AttrsChange::Commit() {
   for (int cpu = 0; cpu < wq_->pools->nr_cpu_ids; ++cpu) {
     Pwq* const pwq = by_cpu_[cpu] != nullptr ? by_cpu_[cpu] : dfl_;
     wq_->cpu_pwq[cpu].store(pwq, std::memory_order_release);  // pairs with the load in PwqFor
+    CMWQ_TEST_POINT("attrs.published_one");
   }
   RetireOthers();
   nr_slots_ = 0;  // the users and the fresh pwqs are the queue's now
@@ -192,6 +196,8 @@ void UpdateNodeMax(Workqueue* wq) {
   for (int node = 0; node < wq->nr_nodes; ++node) {
     int share = total > 0 ? (max * wq->node_cpus[node] + total - 1) / total : min;
     if (share < min) share = min;
+    // Not even where no CPU is left: what waits in retired pwqs has to end.
+    if (share < 1) share = 1;
     if (share > max) share = max;
     wq->nodes[node].count.SetMax(share);
   }

@@ -36,7 +36,7 @@ class AttrsChange {
   };
   Pwq* GetPwq(bool strict, const platform::CpuSet& pod, const platform::CpuSet& mask)
       CMWQ_NO_TSA;  // the caller of Prepare holds the table's lock
-  Pwq* FindPwq(pool::WorkerPool* pool);
+  Pwq* FindPwq(pool::WorkerPool* pool, const NodeLimit* node);
   void TakeInUse(const Slot& slot, int colour) CMWQ_NO_TSA;  // under wq_->mutex, by Commit
   void RetireOthers();
   bool Chosen(const Pwq* pwq) const;

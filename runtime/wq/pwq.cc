@@ -42,9 +42,10 @@ bool Pwq::TryGetSlot(bool fill) {
     ++nr_active;
     return true;
   }
-  // Who is in line is served when a slot becomes free. A raised limit frees none: that is what fill is
-  // for.
-  if (in_line && !fill) return false;
+  // Who waits in line is served when a slot becomes free. A raised limit frees none: that is what fill is
+  // for. In line with nothing waiting (cancelled, or started by a raised limit): perhaps nobody will ever
+  // give a slot back, so the item takes its own.
+  if (in_line && !fill && !inactive.empty()) return false;
   if (!node->count.TryGet()) {
     sync::MutexLock hold(node->lock);
     if (!in_line) {
@@ -54,9 +55,9 @@ bool Pwq::TryGetSlot(bool fill) {
     }
     // Once more: whoever gave a slot back before we were in line has seen nobody there.
     if (!node->count.TryGet()) return false;
-    if (!fill) LeaveLine();
   }
   ++nr_active;
+  LeaveLineIfEmpty();
   return true;
 }
 
@@ -64,6 +65,12 @@ void Pwq::LeaveLine() {
   base::ListUnlink(&line_entry.node);
   in_line = false;
   node->count.SetWaiting(node->count.waiting() - 1);
+}
+
+void Pwq::LeaveLineIfEmpty() {
+  if (!in_line || !inactive.empty()) return;
+  sync::MutexLock hold(node->lock);
+  LeaveLine();
 }
 
 // The first waiting item and the barriers linked behind it move as one; only the item has a slot.
@@ -83,6 +90,7 @@ void Pwq::MoveFirst() {
 bool Pwq::ActivateFirst(bool fill) {
   if (inactive.empty() || !TryGetSlot(fill)) return false;
   MoveFirst();
+  LeaveLineIfEmpty();
   return true;
 }
 
@@ -183,7 +191,7 @@ void UnplugOldest(Workqueue* wq) {
   if (oldest->generation != lowest || !oldest->plugged) return;
   oldest->plugged = false;
   // To the end: what gets no slot must be in line, and a plugged pwq never got in.
-  while (oldest->ActivateFirst(false)) {
+  while (oldest->ActivateFirst(true)) {
   }
 }
 

@@ -107,7 +107,8 @@ Pwq* LivePwq(Workqueue* wq, int cpu) {
 }
 
 Pwq* ServedPwq(Workqueue* wq, Pwq* wanted) {
-  if (wanted->pool->served()) return wanted;
+  // An ordered queue has one pwq that may be chosen; in the middle of Commit another may still be seen.
+  if (wanted->pool->served() || wq->ordered) return wanted;
   for (int cpu = 0; cpu < wq->pools->nr_cpu_ids; ++cpu) {
     Pwq* const other = wq->PwqFor(cpu);
     if (other != nullptr && other->pool->served()) return other;
@@ -115,15 +116,26 @@ Pwq* ServedPwq(Workqueue* wq, Pwq* wanted) {
   return wanted;
 }
 
+namespace {
+
+// The CPU whose entry in cpu_pwq counts. All of an ordered queue's are equal, but Commit changes one after
+// the other: whoever queued behind the change must not be overtaken by what is queued from another CPU.
+int CpuFor(Workqueue* wq, int cpu) {
+  if (wq->ordered) return 0;
+  return wq->unbound() ? wq->pools->PickUnboundCpu(cpu) : cpu;
+}
+
+}  // namespace
+
 // Context: any thread. Locks: takes kPool of the target, and of the last pool before it.
 bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work) {
-  if (wq->unbound()) cpu = wq->pools->PickUnboundCpu(cpu);
+  cpu = CpuFor(wq, cpu);
   QueueHost host{wq, cpu, LivePwq(wq, cpu), work};
   return ClaimQueued(WordOf(work), host);
 }
 
 void QueueFromTimer(Workqueue* wq, int cpu, struct cmwq_work* work) {
-  if (wq->unbound()) cpu = wq->pools->PickUnboundCpu(cpu);
+  cpu = CpuFor(wq, cpu);
   // No threads are made under the timer lock: the pool came up when the timer was armed, or, if the
   // attributes were changed since then, before they were.
   QueueHost host{wq, cpu, ServedPwq(wq, wq->PwqFor(cpu)), work};

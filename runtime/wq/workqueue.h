@@ -70,6 +70,8 @@ class Pwq final : public pool::PwqBase {
   bool Empty() const CMWQ_REQUIRES(pool->lock);
   void MoveFirst() CMWQ_REQUIRES(pool->lock);
   void LeaveLine() CMWQ_REQUIRES(pool->lock, node->lock);
+  // Nothing waits here any more. Locks: takes kNode.
+  void LeaveLineIfEmpty() CMWQ_REQUIRES(pool->lock);
 
   Workqueue* const wq;                                      // I
   NodeLimit* const node;                                    // I
