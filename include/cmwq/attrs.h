@@ -59,8 +59,8 @@ CMWQ_API int cmwq_workqueue_set_unbound_cpumask(const void *cpumask, size_t size
  * max_active; for unbound queues min_active, nice, cpumask ("0-3,8"), affinity_scope ("cache", ...),
  * affinity_strict ("0", "1").
  * show: writes the value and a NUL, cut to `size`; returns its length, or -1 with errno EINVAL (null,
- * no such attribute). store: returns 0, or -1 with errno EINVAL (no such attribute, read only, bad
- * value) or an error of the function that sets it.
+ * size 0, no such attribute). store: returns 0, or -1 with errno EINVAL (null, no such attribute, read
+ * only, bad value) or an error of the function that sets it; a final newline is allowed.
  */
 CMWQ_API int cmwq_workqueue_attr_show(struct cmwq_workqueue *wq, const char *attribute, char *value,
                                       size_t size);

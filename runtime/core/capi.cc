@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/base/test_point.h"
 #include "runtime/core/capi.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/sched_hooks.h"
@@ -20,7 +21,7 @@ int Fail(int err) {
 }
 
 wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool ordered,
-                          bool shared) {
+                          std::atomic<wq::Workqueue*>* slot) {
   constexpr unsigned kKnownFlags = CMWQ_UNBOUND | CMWQ_FREEZABLE | CMWQ_MEM_RECLAIM |
                                    CMWQ_HIGHPRI | CMWQ_CPU_INTENSIVE | CMWQ_SYSFS;
   if (name == nullptr || (flags & ~kKnownFlags) != 0 || max_active < 0) {
@@ -38,18 +39,21 @@ wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool
     // No worker anywhere that could ever run its items: better no queue than one that hangs.
     base::RawLog(base::LogLevel::kWarn,
                  "queue %s: not one worker can be created; raise the limit of threads", name);
-    if (queue->rescuer != nullptr) queue->rescuer->Stop();
-    wq::FreeWorkqueue(queue);
-    queue = nullptr;
     err = EAGAIN;
   }
-  if (queue == nullptr) {
-    errno = err;
-    return nullptr;
+  CMWQ_TEST_POINT("capi.created");
+  wq::Workqueue* listed = nullptr;
+  if (err == 0) {
+    queue->shared = slot != nullptr;
+    listed = r.AddQueue(queue, slot, &err);
   }
-  queue->shared = shared;
-  r.AddQueue(queue);
-  return queue;
+  if (queue != nullptr && listed != queue) {  // nobody has seen it
+    if (queue->rescuer != nullptr) queue->rescuer->Stop();
+    wq::FreeWorkqueue(queue);
+  }
+  if (listed == nullptr) errno = err;
+  CMWQ_TEST_POINT("capi.listed");
+  return listed;
 }
 
 }  // namespace cmwq::core
@@ -105,11 +109,11 @@ int cmwq_version(void) {
 }
 
 struct cmwq_workqueue* cmwq_alloc_workqueue(const char* name, unsigned flags, int max_active) {
-  return Handle(AllocQueue(name, flags, max_active, false, false));
+  return Handle(AllocQueue(name, flags, max_active, false, nullptr));
 }
 
 struct cmwq_workqueue* cmwq_alloc_ordered_workqueue(const char* name, unsigned flags) {
-  return Handle(AllocQueue(name, flags, 1, true, false));
+  return Handle(AllocQueue(name, flags, 1, true, nullptr));
 }
 
 void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {

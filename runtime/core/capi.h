@@ -36,8 +36,10 @@ bool Sound(const char* function, const struct cmwq_work* work);
 // -1 with errno.
 int Fail(int err);
 
-// cmwq_alloc_workqueue. shared: a default queue, which nobody may flush or destroy.
-wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool ordered, bool shared);
+// cmwq_alloc_workqueue. slot: of a default queue, which nobody may flush or destroy; if somebody else has
+// filled it meanwhile, that queue is returned.
+wq::Workqueue* AllocQueue(const char* name, unsigned flags, int max_active, bool ordered,
+                          std::atomic<wq::Workqueue*>* slot);
 
 }  // namespace cmwq::core
 

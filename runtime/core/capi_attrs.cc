@@ -28,10 +28,11 @@ static_assert(CMWQ_AFFN_SYSTEM == static_cast<int>(Scope::kSystem));
 // A whole number and nothing else. False: it is not.
 bool Number(const char* text, int* value) {
   char* end = nullptr;
-  errno = 0;
-  const long v = strtol(text, &end, 10);
+  const int before = errno;  // ours to change only on failure
+  const long v = strtol(text, &end, 10);  // out of range: the nearest long, which is no int
+  errno = before;
   while (end != text && (*end == '\n' || *end == ' ')) ++end;
-  if (end == text || *end != '\0' || errno != 0 || v < INT32_MIN || v > INT32_MAX) return false;
+  if (end == text || *end != '\0' || v < INT32_MIN || v > INT32_MAX) return false;
   *value = static_cast<int>(v);
   return true;
 }
@@ -51,6 +52,23 @@ WqAttrs AttrsOf(Workqueue* wq) {
 
 size_t ShowNumber(int number, char* value, size_t size) {
   return cmwq::base::RawFormat(value, size, "%d", number);
+}
+
+// A final newline is allowed, as with the other attributes: it is what a shell writes.
+bool SetScope(WqAttrs* attrs, const char* value) {
+  char name[16];
+  const size_t length = strcspn(value, "\n");
+  if (length >= sizeof(name) || (value[length] != '\0' && value[length + 1] != '\0')) return false;
+  memcpy(name, value, length);
+  name[length] = '\0';
+  return cmwq::platform::ScopeFromName(name, &attrs->scope);
+}
+
+bool SetStrict(WqAttrs* attrs, const char* value) {
+  int n;
+  if (!Number(value, &n) || (n != 0 && n != 1)) return false;
+  attrs->strict = n == 1;
+  return true;
 }
 
 const Attribute kAttributes[] = {
@@ -80,34 +98,23 @@ const Attribute kAttributes[] = {
        return ShowNumber(AttrsOf(wq).nice, value, size);
      },
      [](Workqueue* wq, const char* value) {
-       WqAttrs attrs = AttrsOf(wq);
-       return Number(value, &attrs.nice) ? ApplyAttrs(wq, attrs) : EINVAL;
+       return EditAttrs(wq, [](WqAttrs* attrs, const char* v) { return Number(v, &attrs->nice); }, value);
      }},
     {"cpumask", true,
      [](Workqueue* wq, char* value, size_t size) { return AttrsOf(wq).mask.Format(value, size); },
      [](Workqueue* wq, const char* value) {
-       WqAttrs attrs = AttrsOf(wq);
-       return attrs.mask.Parse(value) ? ApplyAttrs(wq, attrs) : EINVAL;
+       return EditAttrs(wq, [](WqAttrs* attrs, const char* v) { return attrs->mask.Parse(v); }, value);
      }},
     {"affinity_scope", true,
      [](Workqueue* wq, char* value, size_t size) {
        return cmwq::base::RawFormat(value, size, "%s", ScopeName(AttrsOf(wq).scope));
      },
-     [](Workqueue* wq, const char* value) {
-       WqAttrs attrs = AttrsOf(wq);
-       return cmwq::platform::ScopeFromName(value, &attrs.scope) ? ApplyAttrs(wq, attrs) : EINVAL;
-     }},
+     [](Workqueue* wq, const char* value) { return EditAttrs(wq, &SetScope, value); }},
     {"affinity_strict", true,
      [](Workqueue* wq, char* value, size_t size) {
        return ShowNumber(AttrsOf(wq).strict ? 1 : 0, value, size);
      },
-     [](Workqueue* wq, const char* value) {
-       WqAttrs attrs = AttrsOf(wq);
-       int n;
-       if (!Number(value, &n) || (n != 0 && n != 1)) return EINVAL;
-       attrs.strict = n == 1;
-       return ApplyAttrs(wq, attrs);
-     }},
+     [](Workqueue* wq, const char* value) { return EditAttrs(wq, &SetStrict, value); }},
 };
 
 const Attribute* Find(const Workqueue* wq, const char* name) {

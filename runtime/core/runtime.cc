@@ -110,10 +110,19 @@ void Runtime::Freeze(bool frozen) {
   }
 }
 
-void Runtime::AddQueue(wq::Workqueue* queue) {
+wq::Workqueue* Runtime::AddQueue(wq::Workqueue* queue, std::atomic<wq::Workqueue*>* slot, int* err) {
+  sync::MutexLock table(table_.mu);
+  queue->pools->mu.AssertHeld();  // the same
+  *err = wq::FollowUnboundCpus(queue);
+  if (*err != 0) return nullptr;
   sync::MutexLock hold(mu_);
+  if (slot != nullptr) {
+    if (wq::Workqueue* const first = slot->load(std::memory_order_relaxed)) return first;
+    slot->store(queue, std::memory_order_release);  // pairs with the load in Get, system_wq.cc
+  }
   if (frozen_) FreezeQueue(queue, true);
   queues_.PushBack(&queue->all_entry);
+  return queue;
 }
 
 void Runtime::RemoveQueue(wq::Workqueue* queue) {

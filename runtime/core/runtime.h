@@ -35,7 +35,11 @@ class Runtime {
   // Changes what unbound queues may use, and every unbound queue, or nothing. 0 or errno, see attrs.h.
   int SetUnboundCpus(const platform::CpuSet& set) CMWQ_EXCLUDES(mu_);
 
-  void AddQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
+  // Lists a new queue; with `slot`, puts it there, but for a queue that is there already. In one section:
+  // nobody finds, and no fork sees, a listed queue that is then given up. Returns the one that is listed;
+  // null with *err, see attrs.h.
+  wq::Workqueue* AddQueue(wq::Workqueue* queue, std::atomic<wq::Workqueue*>* slot, int* err)
+      CMWQ_EXCLUDES(mu_);
   void RemoveQueue(wq::Workqueue* queue) CMWQ_EXCLUDES(mu_);
   template <class F>
   void ForEachQueue(F visit) CMWQ_EXCLUDES(mu_) {

@@ -20,7 +20,7 @@ struct SystemQueue {
   const char* const name;                     // I
   const unsigned flags;                       // I
   const int max_active;                       // I
-  std::atomic<cmwq::wq::Workqueue*> queue;    // AT(Get, Get): set once
+  std::atomic<cmwq::wq::Workqueue*> queue;    // AT(Get, Runtime::AddQueue): set once
 };
 
 // Kernel: workqueue_init_early.
@@ -33,15 +33,9 @@ constinit SystemQueue g_dfl_long = {"events_dfl_long", CMWQ_SYSFS | CMWQ_UNBOUND
 
 // Null with errno if it cannot be made now; the next call tries again.
 struct cmwq_workqueue* Get(SystemQueue* s) {
-  cmwq::wq::Workqueue* queue = s->queue.load(std::memory_order_acquire);  // pairs with the exchange
+  cmwq::wq::Workqueue* const queue = s->queue.load(std::memory_order_acquire);  // pairs: AddQueue
   if (queue != nullptr) return Handle(queue);
-  cmwq::wq::Workqueue* const made = AllocQueue(s->name, s->flags, s->max_active, false, true);
-  if (made == nullptr) return nullptr;
-  if (s->queue.compare_exchange_strong(queue, made, std::memory_order_acq_rel)) return Handle(made);
-  // Somebody else was faster; nobody has seen ours.
-  Runtime::Get().RemoveQueue(made);
-  cmwq::wq::FreeWorkqueue(made);
-  return Handle(queue);
+  return Handle(AllocQueue(s->name, s->flags, s->max_active, false, &s->queue));
 }
 
 struct CallOnCpu {

@@ -72,11 +72,10 @@ int SelfNice() {
 }
 
 void NiceSelf(int nice) {
-  if (nice == 0) return;
   const long err = base::Sys(SYS_setpriority, PRIO_PROCESS, 0, nice);
   if (err < 0) {
-    CMWQ_WARN_ONCE("nice %d refused (errno %ld): high-priority workers run at normal priority; "
-                   "RLIMIT_NICE or CAP_SYS_NICE allows it", nice, -err);
+    CMWQ_WARN_ONCE("nice %d refused (errno %ld): workers keep the priority of the thread that made "
+                   "them; RLIMIT_NICE or CAP_SYS_NICE allows it", nice, -err);
   }
 }
 

@@ -29,8 +29,8 @@ struct cmwq_work* WorkOf(base::ListNode* node) {
 constinit Callback g_before_live = nullptr;
 
 WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
-                       const base::Conf* conf)
-    : base_nice_(platform::SelfNice()),
+                       const base::Conf* conf, int base_nice)
+    : base_nice_(base_nice),
       env_(env),
       events_(events),
       conf_(conf),

@@ -63,8 +63,9 @@ class WorkerPool final : public Watched {
     platform::CpuSet pod = {};  // CPUs whose items it takes
     platform::CpuSet mask = {}; // CPUs its workers may stray to unless strict
   };
+  // base_nice: what nice 0 means. Not the caller's: any thread may be the first to need an unbound pool.
   WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
-             const base::Conf* conf);
+             const base::Conf* conf, int base_nice);
 
   // Immutable while somebody uses the pool.
   const Attrs& attrs() const { return attrs_; }

@@ -75,11 +75,8 @@ void WorkerPool::PlaceSelf(const Worker* w) {
     }
   }
   platform::NameSelf(name);
-  if (attrs_.nice != 0) {
-    platform::NiceSelf(attrs_.nice);
-  } else if (platform::SelfNice() < base_nice_) {
-    platform::NiceSelf(base_nice_);
-  }
+  const int nice = attrs_.nice != 0 ? attrs_.nice : base_nice_;
+  if (platform::SelfNice() != nice) platform::NiceSelf(nice);
 }
 
 // A worker that strayed out of its pod starts the next items inside it; afterwards the scheduler may

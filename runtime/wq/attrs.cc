@@ -222,14 +222,16 @@ int InitAttrs(Workqueue* wq) {
   AttrsChange change;
   const int err = change.Prepare(wq, wq->attrs);
   if (err != 0) return err;
+  wq->unbound_version = wq->pools->unbound_version();
   change.KeepPools();
   change.Commit();
   return 0;
 }
 
-int ApplyAttrs(Workqueue* wq, const WqAttrs& attrs) {
+namespace {
+
+int Apply(Workqueue* wq, const WqAttrs& attrs) CMWQ_REQUIRES(wq->pools->mu) {
   if (!wq->unbound() || attrs.nice < -20 || attrs.nice > 19) return EINVAL;
-  sync::MutexLock hold(wq->pools->mu);
   if ((attrs.mask & wq->pools->cpus).Empty()) return EINVAL;
   AttrsChange change;
   int err = change.Prepare(wq, attrs);
@@ -238,6 +240,24 @@ int ApplyAttrs(Workqueue* wq, const WqAttrs& attrs) {
   change.Commit();
   wq->attrs = attrs;
   return 0;
+}
+
+}  // namespace
+
+int ApplyAttrs(Workqueue* wq, const WqAttrs& attrs) {
+  sync::MutexLock hold(wq->pools->mu);
+  return Apply(wq, attrs);
+}
+
+int EditAttrs(Workqueue* wq, bool (*edit)(WqAttrs* attrs, const char* value), const char* value) {
+  sync::MutexLock hold(wq->pools->mu);
+  WqAttrs attrs = wq->attrs;
+  return edit(&attrs, value) ? Apply(wq, attrs) : EINVAL;
+}
+
+int FollowUnboundCpus(Workqueue* wq) {
+  if (!wq->unbound() || wq->unbound_version == wq->pools->unbound_version()) return 0;
+  return Apply(wq, wq->attrs);
 }
 
 }  // namespace cmwq::wq

@@ -54,6 +54,13 @@ class AttrsChange {
 // The whole change. 0 or errno: EINVAL (bound queue, nice out of range, no usable CPU in the mask),
 // ENOMEM, EAGAIN (no worker can be made for one of the pools); the old attributes stay then.
 int ApplyAttrs(Workqueue* wq, const WqAttrs& attrs) CMWQ_EXCLUDES(wq->pools->mu, wq->mutex);
+// The same for one attribute that `edit` sets from `value` (false: EINVAL). In one section with the change:
+// two threads that set different attributes both succeed.
+int EditAttrs(Workqueue* wq, bool (*edit)(WqAttrs* attrs, const char* value), const char* value)
+    CMWQ_EXCLUDES(wq->pools->mu, wq->mutex);
+// Before a new queue is listed, that is, found by whoever changes all: what unbound queues may use may have
+// changed since InitAttrs. 0 or errno as ApplyAttrs.
+int FollowUnboundCpus(Workqueue* wq) CMWQ_REQUIRES(wq->pools->mu) CMWQ_EXCLUDES(wq->mutex);
 // The attributes of a new unbound queue, without threads. 0 or ENOMEM.
 int InitAttrs(Workqueue* wq) CMWQ_EXCLUDES(wq->pools->mu, wq->mutex);
 // Context: the queue is frozen, changed or created. Recomputes each node's share of max_active.

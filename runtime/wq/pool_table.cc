@@ -8,7 +8,7 @@ namespace cmwq::wq {
 
 // Context: start-up, or under `mu`. Null without memory.
 pool::WorkerPool* PoolTable::Make(const pool::WorkerPool::Attrs& attrs) {
-  auto* const pool = new (std::nothrow) pool::WorkerPool(attrs, env_, events_, conf_);
+  auto* const pool = new (std::nothrow) pool::WorkerPool(attrs, env_, events_, conf_, base_nice_);
   if (pool == nullptr) return nullptr;
   by_id_[attrs.id].store(pool, std::memory_order_release);  // pairs with the load in ById
   nr_pools.store(attrs.id + 1, std::memory_order_release);  // pairs with the load in ForEachPool
@@ -28,6 +28,7 @@ void PoolTable::Start(platform::Env* env, platform::EventThread* events, const b
   conf_ = conf;
   sys_root_ = sys_root;
   highpri_nice = nice;
+  base_nice_ = platform::SelfNice();
   cpus = env->AllowedCpus();
   for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
     for (int high = 0; high < 2; ++high) {
@@ -79,6 +80,7 @@ pool::WorkerPool* PoolTable::GetUnbound(int nice, bool strict, const platform::C
 
 void PoolTable::SetUnboundCpus(const platform::CpuSet& set) {
   unbound_cpus_ = set & cpus;
+  ++unbound_version_;
   for (int cpu = 0; cpu < nr_cpu_ids; ++cpu) {
     unbound_ok_[cpu].store(unbound_cpus_.Has(cpu) ? 1 : 0, std::memory_order_relaxed);
   }

@@ -38,6 +38,8 @@ class PoolTable {
   // Usable CPUs that unbound queues may use (kernel: wq_unbound_cpumask).
   platform::CpuSet unbound_cpus() const CMWQ_REQUIRES(mu) { return unbound_cpus_; }
   void SetUnboundCpus(const platform::CpuSet& set) CMWQ_REQUIRES(mu);
+  // Counts the changes of unbound_cpus().
+  uint64_t unbound_version() const CMWQ_REQUIRES(mu) { return unbound_version_; }
   // The CPU whose pod takes an unbound item that was queued on `cpu`: that one if unbound work may run
   // there, else one after the other of those where it may (kernel: wq_select_unbound_cpu).
   int PickUnboundCpu(int cpu);
@@ -83,10 +85,12 @@ class PoolTable {
   platform::EventThread* events_ = nullptr;                 // I: after start-up
   const base::Conf* conf_ = nullptr;                        // I: after start-up
   const char* sys_root_ = nullptr;                          // I: after start-up
+  int base_nice_ = 0;                                       // I: after start-up; of the starting thread
   int nr_unbound_ CMWQ_GUARDED_BY(mu) = 0;
   platform::Topology topology_ CMWQ_GUARDED_BY(mu);
   bool topology_read_ CMWQ_GUARDED_BY(mu) = false;
   platform::CpuSet unbound_cpus_ CMWQ_GUARDED_BY(mu);
+  uint64_t unbound_version_ CMWQ_GUARDED_BY(mu) = 0;
   // Copy for queuers, who take no lock: one flag per CPU. Relaxed, either answer is a usable CPU.
   std::atomic<uint8_t> unbound_ok_[platform::CpuSet::kMaxCpus] = {};  // AT(SetUnboundCpus, PickUnboundCpu)
   std::atomic<uint32_t> round_robin_{0};                    // AT(PickUnboundCpu): relaxed, a hint

@@ -151,6 +151,7 @@ class Workqueue {
   char name[32];                                          // I
 
   WqAttrs attrs CMWQ_GUARDED_BY(pools->mu);               // unbound queues
+  uint64_t unbound_version CMWQ_GUARDED_BY(pools->mu) = 0;  // the table's when it was made
 
   sync::Mutex mutex{sync::Rank::kWorkqueue};
   int saved_max_active CMWQ_GUARDED_BY(mutex);            // what the user asked for

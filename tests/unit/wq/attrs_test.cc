@@ -3,6 +3,7 @@
 #include "runtime/wq/attrs.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <memory>
 #include <string>
@@ -602,6 +603,22 @@ TEST_F(AttrsTest, OneThreadBringsAPoolUp) {
   EXPECT_TRUE(served);
   e.Destroy(a);
   e.Destroy(b);
+}
+
+// A pool is made by whoever needs it first; nice 0 is not that thread's priority.
+TEST_F(AttrsTest, NiceZeroIsNotThatOfWhoeverMadeThePool) {
+  wq::Workqueue* wq = nullptr;
+  std::thread([&] {
+    ASSERT_EQ(setpriority(PRIO_PROCESS, static_cast<id_t>(base::Tid()), 7), 0);
+    wq = e.Alloc(CMWQ_UNBOUND);
+  }).join();
+  const int ours = platform::SelfNice();
+  int nice = 99;
+  Item item([&nice] { nice = platform::SelfNice(); });
+  ASSERT_TRUE(Engine::Queue(wq, item));
+  wq::FlushWorkqueue(wq);
+  EXPECT_EQ(nice, ours);
+  e.Destroy(wq);
 }
 
 }  // namespace
