@@ -1,6 +1,8 @@
 // Memory and threads run out while a queue is built. The process's operator new is replaced: it counts
 // what is alive and fails when told to.
 
+#include <cmwq/attrs.h>
+#include <cmwq/system_wq.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -152,6 +154,68 @@ TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
       EXPECT_EQ(g_alive, alive + (at == 1 ? 0 : 1)) << "allocation " << at;
     }
     EXPECT_GE(failures, 3);  // the queue, its halves, at least one half
+  }
+}
+
+// Each allocation in turn fails in `call`, which then returns -1 with ENOMEM and `unchanged` holds.
+template <class Call, class Unchanged>
+void FailEachAllocation(Call call, Unchanged unchanged) {
+  int failures = 0;
+  for (int at = 1;; ++at, ++failures) {
+    const long alive = g_alive;
+    g_fail_at = at;
+    errno = 0;
+    const int result = call();
+    const int err = errno;
+    const bool failed = g_fail_at == 0;
+    g_fail_at = 0;
+    if (!failed) {
+      EXPECT_EQ(result, 0);
+      break;
+    }
+    EXPECT_EQ(result, -1) << "allocation " << at;
+    EXPECT_EQ(err, ENOMEM) << "allocation " << at;
+    EXPECT_EQ(g_alive, alive) << "allocation " << at;
+    EXPECT_TRUE(unchanged()) << "allocation " << at;
+  }
+  EXPECT_GE(failures, 1);
+}
+
+// The same for changes: the old attributes stay.
+TEST(AllocScenario, Scenario47ChangesAreAllOrNothing) {
+  if (kTsan) GTEST_SKIP() << "ThreadSanitizer's operator new cannot be replaced";
+  struct cmwq_workqueue *const wq = cmwq_alloc_workqueue("wq", CMWQ_UNBOUND, 0),
+                        *const other = cmwq_alloc_workqueue("other", CMWQ_UNBOUND, 0);
+  const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus;
+  const platform::CpuSet one = platform::CpuSet::Of(cpus.Next(0));
+  struct cmwq_workqueue_attrs attrs = {4, CMWQ_AFFN_CPU, true, one.words(), platform::CpuSet::kBytes};
+  // Pools stay when a change fails; make them before anything is counted.
+  ASSERT_EQ(cmwq_apply_workqueue_attrs(wq, &attrs), 0);
+  ASSERT_EQ(cmwq_workqueue_set_unbound_cpumask(one.words(), platform::CpuSet::kBytes), 0);
+  ASSERT_EQ(cmwq_workqueue_set_unbound_cpumask(nullptr, 0), 0);
+  ASSERT_EQ(cmwq_schedule_on_each_cpu([](struct cmwq_work*) {}), 0);
+  const auto show = [](struct cmwq_workqueue* queue) {
+    char value[16] = "";
+    EXPECT_GT(cmwq_workqueue_attr_show(queue, "nice", value, sizeof(value)), 0);
+    return std::string(value);
+  };
+  FailEachAllocation([&] { return cmwq_apply_workqueue_attrs(other, &attrs); },
+                     [&] { return show(other) == "0"; });
+  EXPECT_EQ(show(other), "4");
+  FailEachAllocation(
+      [&] { return cmwq_workqueue_set_unbound_cpumask(one.words(), platform::CpuSet::kBytes); },
+      [&] {
+        sync::MutexLock hold(core::Runtime::Get().pools()->mu);
+        return core::Runtime::Get().pools()->unbound_cpus() == cpus;
+      });
+  ASSERT_EQ(cmwq_workqueue_set_unbound_cpumask(nullptr, 0), 0);
+  FailEachAllocation([] { return cmwq_schedule_on_each_cpu([](struct cmwq_work*) {}); },
+                     [] { return true; });
+  for (struct cmwq_workqueue* const queue : {wq, other}) {
+    Item item;
+    EXPECT_TRUE(cmwq_queue_work(queue, item.work()));
+    cmwq_destroy_workqueue(queue);
+    EXPECT_EQ(item.Runs(), 1);
   }
 }
 
