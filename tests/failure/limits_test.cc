@@ -1,7 +1,9 @@
 // The system refuses: threads, descriptors, system calls, CPUs. No crash, no hang, every item executed,
 // and at most one clear line per cause. Each case is a process of its own.
 
+#include <cmwq/attrs.h>
 #include <cmwq/cmwq.h>
+#include <cmwq/system_wq.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/audit.h>
@@ -258,6 +260,37 @@ INSTANTIATE_TEST_SUITE_P(
                       Refusal{"pread64", SYS_pread64, EPERM},
                       Refusal{"sched_yield", SYS_sched_yield, EPERM}),
     [](const ::testing::TestParamInfo<Refusal>& info) { return std::string(info.param.name); });
+
+// No thread for the new pools: what needs one says so and changes nothing.
+TEST(Failure, AttributesWithoutThreads) {
+  EXPECT_EQ(InChild([] {
+              struct cmwq_workqueue* const wq = cmwq_alloc_workqueue("wq", CMWQ_UNBOUND, 0);
+              Item item;
+              CHILD_CHECK(cmwq_queue_work(wq, item.work()));
+              cmwq_flush_work(item.work());
+              CHILD_CHECK(Refuse(SYS_clone3, EAGAIN) && Refuse(SYS_clone, EAGAIN));
+              const struct cmwq_workqueue_attrs attrs = {5, CMWQ_AFFN_CPU, true, nullptr, 0};
+              errno = 0;
+              CHILD_CHECK(cmwq_apply_workqueue_attrs(wq, &attrs) == -1 && errno == EAGAIN);
+              errno = 0;
+              CHILD_CHECK(cmwq_workqueue_attr_store(wq, "nice", "6") == -1 && errno == EAGAIN);
+              char value[8];
+              CHILD_CHECK(cmwq_workqueue_attr_show(wq, "nice", value, sizeof(value)) == 1 &&
+                          value[0] == '0');
+              // A default queue that has no worker anywhere is none.
+              errno = 0;
+              CHILD_CHECK(cmwq_system_highpri_wq() == nullptr && errno == EAGAIN);
+              errno = 0;
+              CHILD_CHECK(cmwq_work_on_cpu(0, [](void*) -> long { return 1; }, nullptr) == -1 &&
+                          errno == EAGAIN);
+              errno = 0;
+              CHILD_CHECK(cmwq_schedule_on_each_cpu([](struct cmwq_work*) {}) == -1 && errno == EAGAIN);
+              CHILD_CHECK(cmwq_queue_work(wq, item.work()));
+              cmwq_flush_workqueue(wq);
+              CHILD_CHECK(item.Runs() == 2);
+            }),
+            0);
+}
 
 // A process that may use one CPU only, and one that loses the CPU it started with.
 TEST(Failure, OneAllowedCpu) {
