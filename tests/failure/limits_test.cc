@@ -263,6 +263,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // No thread for the new pools: what needs one says so and changes nothing.
 TEST(Failure, AttributesWithoutThreads) {
+  if (kTsan) GTEST_SKIP() << "the sanitizer itself needs threads";
   EXPECT_EQ(InChild([] {
               struct cmwq_workqueue* const wq = cmwq_alloc_workqueue("wq", CMWQ_UNBOUND, 0);
               Item item;

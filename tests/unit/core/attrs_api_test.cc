@@ -7,13 +7,17 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
-#include <thread>
 
 #include "runtime/core/runtime.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
 #include "tests/support/log_capture.h"
 #include "tests/support/test_points.h"
+
+#if defined(CMWQ_TEST_TSAN)
+// As in system_wq_test.cc.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
 
 namespace cmwq::test {
 namespace {
@@ -374,25 +378,6 @@ TEST_F(AttrsApi, FindTakesTheOldestOfAName) {
   EXPECT_EQ(cmwq_find_workqueue("twice"), second);
   cmwq_destroy_workqueue(second);
   EXPECT_EQ(cmwq_find_workqueue("twice"), nullptr);
-}
-
-// Two threads that set different attributes do not undo each other.
-TEST_F(AttrsApi, StoresOfDifferentAttributesAddUp) {
-  std::atomic<bool> stop{false};
-  std::thread other([this, &stop] {
-    for (int i = 0; !stop; ++i) {
-      const char* const want = i % 2 == 0 ? "1" : "0";
-      ASSERT_EQ(Store(unbound, "affinity_strict", want), 0);
-      ASSERT_EQ(Show(unbound, "affinity_strict"), want);
-    }
-  });
-  for (int i = 0; i < 300; ++i) {
-    const std::string want = std::to_string(1 + i % 5);
-    EXPECT_EQ(Store(unbound, "nice", want.c_str()), 0);
-    EXPECT_EQ(Show(unbound, "nice"), want);
-  }
-  stop = true;
-  other.join();
 }
 
 }  // namespace

@@ -17,6 +17,11 @@
 #include "tests/support/log_capture.h"
 #include "tests/support/test_points.h"
 
+#if defined(CMWQ_TEST_TSAN)
+// The child of a process with threads starts threads of its own: that is what is tested.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+
 namespace cmwq::test {
 namespace {
 
