@@ -26,6 +26,7 @@
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/concurrency.h"
 #include "runtime/pool/policy.h"
+#include "runtime/pool/pool_stats.h"
 #include "runtime/pool/watch.h"
 #include "runtime/pool/worker.h"
 #include "runtime/sync/mutex.h"
@@ -44,13 +45,6 @@ extern Callback g_before_live;
 extern Callback g_worker_start;
 // Called after the report of a stall by the event thread, without locks; set by the runtime, may be null.
 extern Callback g_stall_reported;
-
-struct PoolStats {
-  int nr_workers, nr_idle, nr_running;
-  uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
-  uint64_t repatriated;  // workers steered back into their pod
-  uint64_t hogs, drift, stalls, failed;
-};
 
 class WorkerPool final : public Watched {
  public:
