@@ -197,7 +197,8 @@ CMWQ_API bool cmwq_cancel_work(struct cmwq_work *work);
 
 /*
  * The same, and waits for a running execution; re-queueing by the function fails meanwhile. On return
- * the item is idle unless another thread queued it again. From the item itself it does not wait.
+ * the item is idle unless another thread queued it again. From the item itself it is reported, and does
+ * not wait.
  */
 CMWQ_API bool cmwq_cancel_work_sync(struct cmwq_work *work);
 

@@ -19,6 +19,19 @@
 
 namespace cmwq {
 
+namespace detail {
+
+// Nothing runs it afterwards, but for the calling execution itself, which cannot be waited for.
+inline void CancelBeforeDestruction(::cmwq_work* work) noexcept {
+  if (cmwq_current_work() == work) {
+    cmwq_cancel_work(work);
+  } else {
+    cmwq_cancel_work_sync(work);
+  }
+}
+
+}  // namespace detail
+
 // An item that calls `fn()`. Pending at most once; queueing it allocates nothing. Neither copied
 // nor moved, because a queue holds its address. An exception that leaves `fn` ends the process:
 // there is nobody to catch it. Destroying it cancels it and waits for a running execution, unless
@@ -27,7 +40,7 @@ template <class F>
 class Work : private ::cmwq_work {
  public:
   explicit Work(F fn) : fn_(std::move(fn)) { cmwq_work_init(this, &Run); }
-  ~Work() { cmwq_cancel_work_sync(this); }
+  ~Work() { detail::CancelBeforeDestruction(this); }
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
 
@@ -51,7 +64,7 @@ template <class F>
 class DelayedWork : private ::cmwq_delayed_work {
  public:
   explicit DelayedWork(F fn) : fn_(std::move(fn)) { cmwq_delayed_work_init(this, &Run); }
-  ~DelayedWork() { cmwq_cancel_delayed_work_sync(this); }
+  ~DelayedWork() { detail::CancelBeforeDestruction(&this->work); }
   DelayedWork(const DelayedWork&) = delete;
   DelayedWork& operator=(const DelayedWork&) = delete;
 

@@ -175,7 +175,11 @@ bool FlushWork(struct cmwq_work* work, PoolTable* pools) {
 }
 
 bool WaitForRunning(struct cmwq_work* work, PoolTable* pools) {
-  if (IsSelf(work)) return false;
+  if (IsSelf(work)) {
+    CMWQ_WARN_ONCE("cancel_sync or disable_sync of work %p called from itself: it would wait for itself; "
+                   "it was cancelled without waiting", static_cast<void*>(work));
+    return false;
+  }
   return WaitBehind(work, pools, false);
 }
 

@@ -196,13 +196,22 @@ TEST_F(ItemTest, TwoCancelSyncsOfOneRunningItem) {
   }
 }
 
+// Reported once in a process.
 TEST_F(ItemTest, CancelSyncFromItselfDoesNotWait) {
+  LogCapture log;
   Item* self = nullptr;
-  Item item([&] { EXPECT_FALSE(e.CancelSync(*self)); });
+  Item item([&] {
+    EXPECT_FALSE(e.CancelSync(*self));
+    EXPECT_FALSE(e.Disable(*self, true));
+    EXPECT_TRUE(wq::EnableWork(self->work()));
+  });
   self = &item;
   ASSERT_TRUE(Engine::Queue(wq, item));
   wq::FlushWorkqueue(wq);
   EXPECT_EQ(item.Runs(), 1);
+  const std::vector<std::string> lines = log.Take();
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("called from itself"), std::string::npos);
 }
 
 TEST_F(ItemTest, DisableNests) {
