@@ -30,7 +30,7 @@ enum cmwq_affinity_scope {
 
 struct cmwq_workqueue_attrs {
   int nice;                                 /* of the workers, -20 to 19 */
-  enum cmwq_affinity_scope affinity_scope;
+  int affinity_scope;                       /* enum cmwq_affinity_scope */
   bool affinity_strict;                     /* workers never leave their pod; else they start in it */
   const void *cpumask;                      /* as for sched_setaffinity(2); null: every CPU */
   size_t cpumask_size;                      /* bytes */

@@ -72,6 +72,7 @@ void Look(struct cmwq_work*) {
 
 class LeakTest : public ::testing::Test {
  protected:
+  ~LeakTest() override { e_.Destroy(wq_); }
   void Run(cmwq_work_fn fn) {
     struct cmwq_work work;
     cmwq_work_init(&work, fn);
