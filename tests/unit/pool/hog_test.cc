@@ -81,6 +81,7 @@ TEST(Hog, CountsAgainWithTheNextItem) {
   run.Wait();
   EXPECT_EQ(h.e.Pool().Stats().nr_running, 1);
   finish.Open();
+  wq::FlushWorkqueue(h.wq);  // the item uses what ends here
 }
 
 TEST(Hog, TheClockStartsAnewAfterASleep) {
