@@ -10,9 +10,7 @@
 namespace cmwq::pool {
 namespace {
 
-struct cmwq_work* WorkOf(base::ListNode* node) {
-  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-}
+using work::WorkOf;
 
 const char* ActivityName(uint32_t word) {
   switch (StateWord::ActivityOf(word)) {

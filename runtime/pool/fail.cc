@@ -20,7 +20,7 @@ namespace cmwq::pool {
 // *fail: the callback. Null for a barrier that stands alone, its item having been cancelled: it is run.
 struct cmwq_work* WorkerPool::NextToFail(uint64_t pass, int64_t* budget, cmwq_work_fail_fn* fail) {
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
-    auto* const work = base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+    auto* const work = work::WorkOf(n);
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
     // Read once: who takes the callback back a moment later must not make the item disappear.
     *fail = pwq->fail();
@@ -40,7 +40,7 @@ struct cmwq_work* WorkerPool::NextToFail(uint64_t pass, int64_t* budget, cmwq_wo
 // worker found it executing here, goes back: its function must not run on the event thread.
 void WorkerPool::SettleFailed(Worker* w) {
   while (base::ListNode* const node = w->scheduled.front()) {
-    auto* const work = base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
+    auto* const work = work::WorkOf(node);
     const PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
     pwq->pool->lock.AssertHeld();  // this pool's
     if (pwq->IsBarrier(work)) {
@@ -50,8 +50,7 @@ void WorkerPool::SettleFailed(Worker* w) {
     base::ListNode* const where =
         worklist_.empty() ? worklist_.head() : worklist_.front();
     for (bool linked = true; linked;) {
-      struct cmwq_work* const next = base::ListOwner<struct cmwq_work>(
-          w->scheduled.front(), offsetof(struct cmwq_work, entry_));
+      struct cmwq_work* const next = work::WorkOf(w->scheduled.front());
       linked = work::IsLinked(next);
       Remove(&next->entry_);
       Wake(Insert(&next->entry_, where));

@@ -84,7 +84,7 @@ uint32_t Inspector::NrItems(WorkerPool* pool) {
   for (Worker* head : pool->busy_) {
     for (Worker* w = head; w != nullptr; w = w->hash_next) {
       w->current_pwq->pool->lock.AssertHeld();
-      n += static_cast<uint32_t>(w->current_pwq->NrItems());
+      n += static_cast<uint32_t>(w->current_pwq->InFlight());
     }
   }
   return n;

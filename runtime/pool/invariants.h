@@ -7,6 +7,7 @@
 #define CMWQ_RUNTIME_POOL_INVARIANTS_H_
 
 #include "runtime/pool/pool.h"
+#include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
 
@@ -46,17 +47,14 @@ class Inspector {
   template <class F>
   static void VisitList(base::List* list, F visit) {
     for (base::ListNode* node = list->front(); node != nullptr; node = list->next(node)) {
-      struct cmwq_work* const work = WorkOf(node);
+      struct cmwq_work* const work = work::WorkOf(node);
       base::ListNode* const next = list->next(node);
-      visit(HeldItem{work, next != nullptr ? WorkOf(next) : nullptr, work->fn_,
+      visit(HeldItem{work, next != nullptr ? work::WorkOf(next) : nullptr, work->fn_,
                      static_cast<PwqBase*>(work->pwq_), false});
     }
   }
 
  private:
-  static struct cmwq_work* WorkOf(base::ListNode* node) {
-    return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-  }
   // Those with a slot, and rescuers that serve the pool now.
   template <class F>
   static void ForEachWorker(WorkerPool* pool, F visit) CMWQ_REQUIRES(pool->lock) {

@@ -11,6 +11,7 @@
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/rescuer.h"
+#include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
 
@@ -158,7 +159,7 @@ void WorkerPool::SendMaydays() {
   ++mayday_round_;
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
     struct cmwq_work* const work =
-        base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+        work::WorkOf(n);
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
     if (pwq->rescuer == nullptr || pwq->mayday_round == mayday_round_) continue;
     pwq->mayday_round = mayday_round_;

@@ -7,6 +7,7 @@
 #include "runtime/base/test_point.h"
 #include "runtime/pool/invariants.h"
 #include "runtime/pool/pwq_base.h"
+#include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
 namespace {
@@ -19,9 +20,7 @@ void* ZeroPages(size_t bytes) {
   return reinterpret_cast<void*>(p);
 }
 
-struct cmwq_work* WorkOf(base::ListNode* node) {
-  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-}
+using work::WorkOf;
 
 }  // namespace
 

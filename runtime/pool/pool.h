@@ -6,8 +6,6 @@
 //   S            touched only by the owning thread
 //   K            written by the owning worker under pool.lock; it may read without, others need it
 //   L            guarded by pool.lock where the annotation cannot be written
-//   WO           written under the workqueue's mutex with an atomic store, read anywhere, relaxed
-//   PR           pool table: written under its mutex, read by acquire load; never freed
 //   AT(partner)  lock-free atomic; partner names the function it pairs with
 //
 // Locks: `lock` has rank kPool. Under it: no allocation, no callback into the application, no system

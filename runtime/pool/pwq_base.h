@@ -36,8 +36,6 @@ class PwqBase {
   virtual bool HasActive() const CMWQ_REQUIRES(pool->lock) = 0;
   // The name of an invariant of this half that is broken, or null. Expensive.
   virtual const char* BrokenInvariant() CMWQ_REQUIRES(pool->lock) = 0;
-  // Items of this queue here: waiting, queued, running, barriers.
-  virtual int NrItems() const CMWQ_REQUIRES(pool->lock) = 0;
   virtual const char* name() const = 0;
   // What to do with items for which no worker can be made; null: they wait. Lock-free.
   virtual cmwq_work_fail_fn fail() const = 0;

@@ -3,6 +3,7 @@
 #include "runtime/base/test_point.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
+#include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
 namespace {
@@ -98,7 +99,7 @@ void Rescuer::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   // Not node by node: mayday_lock_ was not held at the fork, the list may be half linked.
   base::ListInit(maydays_.head());
   while (base::ListNode* const node = worker_.scheduled.PopFront()) {
-    drop(base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_)));
+    drop(work::WorkOf(node));
   }
   started_ = false;
   stop_ = false;
@@ -131,7 +132,7 @@ void Rescuer::ServePwq(PwqBase* pwq) {
     struct cmwq_work* work = nullptr;
     for (base::ListNode* n = pool->worklist_.front(); n != nullptr; n = pool->worklist_.next(n)) {
       auto* const candidate =
-          base::ListOwner<struct cmwq_work>(n, offsetof(struct cmwq_work, entry_));
+          work::WorkOf(n);
       if (candidate->pwq_ == pwq) {
         work = candidate;
         break;

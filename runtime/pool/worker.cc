@@ -18,9 +18,7 @@ namespace {
 
 thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec"))) = nullptr;
 
-struct cmwq_work* WorkOf(base::ListNode* node) {
-  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-}
+using work::WorkOf;
 
 // The call with everything around it that costs time.
 void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {

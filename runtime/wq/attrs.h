@@ -1,7 +1,7 @@
 // Attributes of unbound queues: which pools serve which CPU. Changed as a whole: everything that can
 // fail is done before anything is visible (kernel: apply_wqattrs_prepare, _commit).
 //
-// Locks: PoolTable::mu over a change from Prepare to Commit or Abort.
+// Locks: PoolTable::mu over a change, from Prepare to Commit or to the end of the object, which undoes it.
 
 #ifndef CMWQ_RUNTIME_WQ_ATTRS_H_
 #define CMWQ_RUNTIME_WQ_ATTRS_H_

@@ -100,7 +100,7 @@ class BasicFlushState {
   using Atomic = typename Sync::template Atomic<T>;
 
   Atomic<int32_t> nr_pwqs_[kColours] = {};  // AT(Flush, Done): pwqs not through yet
-  Atomic<uint64_t> current_{0};             // WO: sequence of items queued now
+  Atomic<uint64_t> current_{0};             // AT(Flush, Done): sequence of items queued now
   Atomic<uint64_t> done_{0};                // AT(Done, Wait): all below are through
   Atomic<int32_t> wake_{0};                 // AT(Done, Wait): futex, bumped with done_
 };

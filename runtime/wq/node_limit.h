@@ -61,7 +61,7 @@ class BasicNodeCount {
 struct NodeLimit {
   BasicNodeCount<sync::RealSync> count;                    // AT: see above
   sync::Mutex lock{sync::Rank::kNode};
-  base::List line CMWQ_GUARDED_BY(lock);                   // pwqs with waiting items, by node_entry
+  base::List line CMWQ_GUARDED_BY(lock);                   // pwqs with waiting items, by line_entry
 };
 
 }  // namespace cmwq::wq

@@ -68,7 +68,7 @@ class PoolTable {
   }
 
   // Attributes, and who shares which pool. Held over attribute changes, thread creation included: an
-  // outermost lock that no worker takes.
+  // outermost lock, taken with none of ours held.
   sync::Mutex mu{sync::Rank::kAttrs};
 
   pool::WorkerPool* per_cpu[2][platform::CpuSet::kMaxCpus] = {};  // I: [high priority][cpu]

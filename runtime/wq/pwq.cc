@@ -8,9 +8,7 @@ namespace {
 
 constexpr uint32_t kCookieBarrier = 1u << 8;  // the item had no max_active slot
 
-struct cmwq_work* WorkOf(base::ListNode* node) {
-  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-}
+using pool::work::WorkOf;
 
 }  // namespace
 
@@ -19,10 +17,7 @@ const char* Pwq::name() const { return wq->name; }
 // acquire: pairs with the store in cmwq_workqueue_set_fail.
 cmwq_work_fail_fn Pwq::fail() const { return wq->fail.load(std::memory_order_acquire); }
 
-bool Pwq::IsBarrier(const struct cmwq_work* work) const {
-  // INACTIVE on a list other than the inactive one: it has no slot.
-  return (WordOf(work).load(std::memory_order_relaxed) & Word::kInactive) != 0;
-}
+bool Pwq::IsBarrier(const struct cmwq_work* work) const { return wq::IsBarrier(work->fn_); }
 
 // Context: worker or rescuer, under the pool's lock, right before the function.
 uint32_t Pwq::Started(struct cmwq_work* work) {

@@ -157,7 +157,7 @@ void Dequeue(Pwq* pwq, struct cmwq_work* work, uint64_t word) CMWQ_REQUIRES(pwq-
     while (linked && node != nullptr) {
       base::ListNode* const next = pwq->inactive.next(node);
       linked = pool::work::IsLinked(
-          base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_)));
+          pool::work::WorkOf(node));
       base::ListUnlink(node);
       pool::WorkerPool::Wake(pwq->pool->Insert(node, pwq->pool->worklist_head()));
       node = next;

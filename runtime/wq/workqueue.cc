@@ -7,15 +7,14 @@
 #include <new>
 
 #include "runtime/base/test_point.h"
+#include "runtime/pool/work_link.h"
 #include "runtime/wq/attrs.h"
 #include "runtime/wq/dependency.h"
 
 namespace cmwq::wq {
 namespace {
 
-struct cmwq_work* WorkOf(base::ListNode* node) {
-  return base::ListOwner<struct cmwq_work>(node, offsetof(struct cmwq_work, entry_));
-}
+using pool::work::WorkOf;
 
 }  // namespace
 

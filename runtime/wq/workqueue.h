@@ -53,7 +53,6 @@ class Pwq final : public pool::PwqBase {
   static int ColourOf(uint32_t cookie) { return static_cast<int>(cookie & 0xf); }
   bool HasActive() const override CMWQ_REQUIRES(pool->lock) { return nr_active > 0; }
   const char* BrokenInvariant() override CMWQ_REQUIRES(pool->lock);  // invariants.cc
-  int NrItems() const override CMWQ_REQUIRES(pool->lock) { return InFlight(); }
   const char* name() const override;
   cmwq_work_fail_fn fail() const override;
   bool IsBarrier(const struct cmwq_work* work) const override CMWQ_REQUIRES(pool->lock);

@@ -11,7 +11,7 @@ import sys
 import cxx_blocks
 import lint
 
-LETTER = re.compile(r'^(?:I|S|K|L|WO|PR|T|AT:|AT\([^)]*\))(?=[\s:;,.(]|$)')
+LETTER = re.compile(r'^(?:I|S|K|L|T|AT:|AT\([^)]*\))(?=[\s:;,.(]|$)')
 SKIPPED = re.compile(r'^(?:using|typedef|friend|static|constexpr|static_assert|template|enum|class|'
                      r'struct|union|explicit|virtual|operator|~|extern)\b')
 ACCESS = re.compile(r'\b(?:public|private|protected)\s*:(?!:)')

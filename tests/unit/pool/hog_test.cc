@@ -217,10 +217,10 @@ TEST(Drift, IsRepairedByTheTickAndCounted) {
   EXPECT_EQ(second.Runs(), 0);
   e.Advance(4 * kTickMs);
   Eventually([&] { return second.Runs() == 1; });
+  Engine::WaitIdle(e.Pool());
   EXPECT_EQ(e.Pool().Stats().drift, 1u);
   EXPECT_EQ(PoolTestPeer::RawRunning(e.Pool()), 0);
   ASSERT_EQ(log.Take().size(), 1u);
-  Engine::WaitIdle(e.Pool());
   e.Destroy(wq);
 }
 
