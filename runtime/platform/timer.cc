@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/test_point.h"
 
 namespace cmwq::platform {
 
@@ -167,6 +168,7 @@ uint64_t EventThread::RunDue(uint64_t now) {
     if (t == nullptr) return base::kNever;
     if (t->deadline > now) return t->deadline;
     heap_.Remove(t);
+    CMWQ_JITTER(true);
     t->fire(t);  // may drop and retake mu: everything is re-read
   }
 }

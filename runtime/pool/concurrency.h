@@ -19,6 +19,7 @@
 
 #include <cstdint>
 
+#include "runtime/base/test_point.h"
 #include "runtime/pool/state_word.h"
 
 namespace cmwq::pool {
@@ -84,6 +85,7 @@ class BasicConcurrency {
  private:
   bool Apply(int change) {
     if (change == 0) return false;
+    CMWQ_JITTER(true);  // the word says one thing, the counter another
     // seq_cst: step 2 of the sleeping side; pairs with SetPending.
     const int32_t now = nr_running_.fetch_add(change, std::memory_order_seq_cst) + change;
     if (change > 0 || now > 0) return false;

@@ -87,6 +87,7 @@ void WorkerPool::Repatriate() {
 
 void* WorkerPool::WorkerMain(void* arg) {
   Worker* const w = static_cast<Worker*>(arg);
+  CMWQ_JITTER(false);
   w->pool->PlaceSelf(w);
   w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
   SetCurrentWorker(w);
@@ -102,6 +103,7 @@ void WorkerPool::WorkerLoop(Worker* w) {
   for (;;) {
     // Whoever put this worker on the idle list, itself or its creator, did so before the token or
     // before Park: a wake-up in between is kept.
+    CMWQ_JITTER(false);
     w->parker.Park();
     CMWQ_TEST_POINT("worker.woken");
     if (steers_ && !attrs_.pod.Has(env_->Cpu())) Repatriate();

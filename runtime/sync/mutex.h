@@ -9,6 +9,7 @@
 #define CMWQ_RUNTIME_SYNC_MUTEX_H_
 
 #include "runtime/base/annotations.h"
+#include "runtime/base/test_point.h"
 #include "runtime/sync/lock_rank.h"
 #include "runtime/sync/mutex_word.h"
 
@@ -40,6 +41,7 @@ class CMWQ_CAPABILITY("mutex") Mutex {
     RankRelease(rank_, this);
     word_.Unlock();
     --t_locks_held;
+    CMWQ_JITTER(true);
   }
   // Tells the analysis what the caller proved in another way.
   void AssertHeld() const CMWQ_ASSERT_HELD(this) {}
@@ -55,6 +57,7 @@ class CMWQ_CAPABILITY("mutex") Mutex {
   static constexpr int kSpins = 60;  // about the length of one section here (1-2 us); arbitrary beyond
 
   void LockRanked(bool same_rank_ok) CMWQ_ACQUIRE() CMWQ_NO_TSA {
+    CMWQ_JITTER(true);
     ++t_locks_held;
     word_.Lock();
     RankAcquire(rank_, this, same_rank_ok);

@@ -36,6 +36,20 @@ class PoolTestPeer {
   // When the pool's timer fires, or kNever.
   static uint64_t CullDue(WorkerPool& pool) { return Due(pool, &pool.cull_timer_.timer); }
   static uint64_t ManageDue(WorkerPool& pool) { return Due(pool, &pool.manage_timer_.timer); }
+  // Every worker is idle, nothing is pending, and who went idle last has armed the timer for it if there
+  // are too many: that comes after the idle list, without the lock.
+  static bool Settled(WorkerPool& pool) {
+    sync::MutexLock timers(pool.events_->mu);
+    sync::MutexLock hold(pool.lock);
+    return pool.nr_workers_ > 0 && pool.nr_idle_ == pool.nr_workers_ && pool.nr_pending_ == 0 &&
+           CullSettledLocked(pool);
+  }
+  // The same of the timer alone, while some are busy.
+  static bool CullSettled(WorkerPool& pool) {
+    sync::MutexLock timers(pool.events_->mu);
+    sync::MutexLock hold(pool.lock);
+    return CullSettledLocked(pool);
+  }
   // Objects of workers that have ended.
   static int FreeSlots(WorkerPool& pool) {
     sync::MutexLock hold(pool.lock);
@@ -80,7 +94,11 @@ class PoolTestPeer {
     }
     return n;
   }
-  static bool Wants(WorkerPool& pool) { return pool.WantsWatch(); }
+  // With the lock: a worker that looks whether there is work is off the idle list for a moment.
+  static bool Wants(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.WantsWatch();
+  }
   // For tests that break something while they hold the lock, and mend it.
   static int& NrIdle(WorkerPool& pool) CMWQ_NO_TSA { return pool.nr_idle_; }
   static int& NrWorkers(WorkerPool& pool) CMWQ_NO_TSA { return pool.nr_workers_; }
@@ -96,6 +114,10 @@ class PoolTestPeer {
   static void HashRemove(WorkerPool& pool, Worker* w) CMWQ_NO_TSA { pool.HashRemove(w); }
 
  private:
+  static bool CullSettledLocked(WorkerPool& pool) CMWQ_NO_TSA {
+    return pool.cull_armed_ ? platform::TimerHeap::Armed(&pool.cull_timer_.timer)
+                            : !pool.cull_wanted_;
+  }
   static uint64_t Due(WorkerPool& pool, const platform::Timer* t) {
     sync::MutexLock hold(pool.events_->mu);
     return platform::TimerHeap::Armed(t) ? t->deadline : base::kNever;
@@ -202,10 +224,7 @@ class Engine {
   pool::WorkerPool& Pool(int cpu = 0, bool high = false) { return *table.per_cpu[high][cpu]; }
   // Every worker of the pool is idle and nothing is pending.
   static void WaitIdle(pool::WorkerPool& pool) {
-    Eventually([&pool] {
-      const pool::PoolStats s = pool.Stats();
-      return s.nr_workers > 0 && s.nr_idle == s.nr_workers;
-    });
+    Eventually([&pool] { return PoolTestPeer::Settled(pool); });
     pool.CheckInvariants();
   }
 

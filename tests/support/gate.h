@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "runtime/base/sys.h"
+#include "runtime/base/test_point.h"
 #include "runtime/sync/sync.h"
 
 namespace cmwq::test {
@@ -24,10 +25,12 @@ class Gate {
   void Open() {
     open_.store(1, std::memory_order_release);
     sync::RealSync::FutexWake(&open_, INT32_MAX);
+    CMWQ_JITTER(false);
   }
   bool opened() const { return open_.load(std::memory_order_acquire) != 0; }
   void Wait() {
     while (!opened()) sync::RealSync::FutexWait(&open_, 0);
+    CMWQ_JITTER(false);
   }
   // Says so: the calling worker does not count as running meanwhile.
   void WaitAnnounced() {
@@ -52,6 +55,7 @@ void Eventually(Condition holds) {
       sync::RealSync::FutexWait(&never, 0, base::MonotonicNs() + base::kNsPerMs / 5);
     }
   }
+  CMWQ_JITTER(false);
 }
 
 struct Item {
@@ -64,6 +68,7 @@ struct Item {
   static void Run(struct cmwq_work* w) {
     Item* const self = reinterpret_cast<Item*>(w);
     self->fn();
+    CMWQ_JITTER(false);
     // After fn: whoever counts runs may free the item next.
     self->runs.fetch_add(1, std::memory_order_release);
   }

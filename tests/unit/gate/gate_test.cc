@@ -73,6 +73,17 @@ void AwaitWaiting(const std::atomic<gate::Member*>& m) {
   Eventually([&] { return m != nullptr && m.load()->wait == gate::kWaiting; });
 }
 
+// It sleeps there: no lock of ours is held any more.
+void AwaitAsleep(const std::atomic<gate::Member*>& m) {
+  detect::TaskStateReader reader;
+  Eventually([&] {
+    return m != nullptr && m.load()->wait == gate::kWaiting &&
+           reader.Read(m.load()->tid) == detect::TaskState::kAsleep &&
+           m.load()->wait == gate::kWaiting;
+  });
+  reader.CloseAll();
+}
+
 TEST(Gate, BoundaryIsAnAcceptedDescriptorOutsideOfLocksAndBrackets) {
   Start();
   Accepted accepted;
@@ -264,7 +275,7 @@ TEST(Gate, JumpOutOfAWaitIsRepaired) {
     socket.Request();
     EXPECT_EQ(WaitFor(socket), Wait::kReady);
   });
-  AwaitWaiting(waiter);
+  AwaitAsleep(waiter);  // a jump out of a locked section could not be repaired
   pthread_kill(thread.handle(), SIGUSR2);
 }
 

@@ -66,14 +66,14 @@ class FakeWatched final : public pool::Watched {
   }
   bool Presume(const pool::Suspect& suspect) override {
     EXPECT_EQ(suspect.word, 42u);
-    presumed.fetch_add(1);
     tid = 0;
     wants = false;
+    presumed.fetch_add(1);  // last: whoever sees it may want something again
     return true;
   }
   void Nudge() override {
-    nudged.fetch_add(1);
     wants = false;
+    nudged.fetch_add(1);  // as above
   }
 
   std::atomic<bool> wants{false};

@@ -28,6 +28,11 @@ class CullingTest : public ::testing::Test {
       const pool::PoolStats s = e.Pool().Stats();
       return s.nr_workers - s.nr_idle == busy;
     });
+    AwaitTimer();
+  }
+  // Who goes idle arms the timer afterwards: time must not go on before.
+  void AwaitTimer() {
+    Eventually([&] { return PoolTestPeer::CullSettled(e.Pool()); });
   }
   void TearDown() override {
     for (Gate& gate : gates_) gate.Open();
@@ -66,6 +71,7 @@ TEST_F(CullingTest, SurvivorsFollowTheBusyOnes) {
   // Fewer busy ones: fewer idle ones are kept, once they are old enough.
   for (int i = 4; i < 9; ++i) gates_[i].Open();
   Eventually([&] { return e.Pool().Stats().nr_workers - Idle() == 4; });
+  AwaitTimer();
   e.Advance(kTimeoutMs);
   EXPECT_EQ(Idle(), 2);
 }
@@ -76,6 +82,7 @@ TEST_F(CullingTest, TheOldestGoFirstAndTheYoungStay) {
   e.Advance(kTimeoutMs / 2);
   gates_[1].Open();  // a worker that just goes idle
   Eventually([&] { return Idle() == 6; });
+  AwaitTimer();
   e.Advance(kTimeoutMs / 2);
   // One is busy, five were old: three may go before two idle ones are left, the young one is among them.
   EXPECT_EQ(Idle(), 2);
@@ -91,6 +98,7 @@ TEST_F(CullingTest, AYoungIdleWorkerIsNotCulled) {
   EXPECT_EQ(Idle(), 1);
   for (Gate& gate : gates_) gate.Open();
   Eventually([&] { return Idle() == 5; });
+  AwaitTimer();
   e.Advance(kTimeoutMs - 1);
   EXPECT_GE(Idle(), 4) << "only the spare was old enough";
   e.Advance(1);

@@ -210,7 +210,8 @@ TEST_F(PoolTest, SeedDefect9NeverTwiceAtOnceAcrossCpus) {
   Eventually([&] { return other.Runs() == 1; });
   EXPECT_EQ(item.Runs(), 0);
   go.Open();
-  Eventually([&] { return item.Runs() == 2; });
+  wq::FlushWorkqueue(wq);
+  EXPECT_EQ(item.Runs(), 2);
   EXPECT_EQ(overlaps, 0);
   EXPECT_EQ(e.Pool(0).Stats().executed, 2u);
   e.Destroy(wq);
