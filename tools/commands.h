@@ -35,6 +35,7 @@ int UsageError(const char* command);
 
 int RunMain(int argc, char** argv);
 int DemoMain(int argc, char** argv);
+int DoctorMain(int argc, char** argv);
 
 }  // namespace cmwq::tools
 

@@ -47,6 +47,21 @@ constexpr Command kCommands[] = {
      "\n"
      "Exit code 0 if every request was answered, 1 if not or if a server failed.\n",
      DemoMain},
+    {"doctor", "[--json] [-q] [--pid PID] [--target PATH | [--] PROGRAM [ARGUMENT]...]",
+     "say what this machine and container offer, what cmwq uses, and what is in its way",
+     "      --json              print JSON\n"
+     "      --pid PID           also look at a running process: is cmwq in it, what does it use\n"
+     "      --target PATH       also look at a program: will the preload work in it\n"
+     "  -q, --quiet             only what needs attention\n"
+     "\n"
+     "A line for each facility. Each is tried, in a child that is thrown away.\n"
+     "  OK    there\n"
+     "  NOTE  worth knowing; nothing that cmwq does here depends on it\n"
+     "  WARN  cmwq works, less well; the way to change that is in parentheses\n"
+     "  FAIL  cmwq does not work here, or not in that program or process\n"
+     "\n"
+     "Exit code 0 if there is no worse line than NOTE, 1 with a WARN, 2 with a FAIL or a wrong use.\n",
+     DoctorMain},
     {"help", "[COMMAND]", "show this list, or a command's options", "", HelpMain},
 };
 

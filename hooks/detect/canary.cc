@@ -1,6 +1,5 @@
 #include "hooks/detect/canary.h"
 
-#include <sched.h>
 #include <sys/prctl.h>
 
 #include "runtime/base/conf.h"
@@ -8,36 +7,27 @@
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/env.h"
+#include "runtime/platform/facility.h"
 #include "runtime/sync/mutex.h"
-
-#ifndef CLOSE_RANGE_UNSHARE
-#define CLOSE_RANGE_UNSHARE (1U << 1)
-#endif
 
 namespace cmwq::detect {
 namespace {
 
-// sched_setattr(2); libc has no wrapper for it.
-struct SchedAttr {
-  uint32_t size, policy;
-  uint64_t flags;
-  int32_t nice;
-  uint32_t priority;
-  uint64_t runtime, deadline, period;
-};
+// Each once per process: every CPU's detector meets the same refusal.
+constinit std::atomic<bool> g_said_tick{false};   // AT(SayTick)
+constinit std::atomic<bool> g_said_clock{false};  // AT(SayClock)
 
-// SCHED_IDLE with the shortest slice that the scheduler takes (0.1 ms). A yield moves a thread's
-// deadline on by its slice divided by its weight, which is 3/1024 here: with the default slice a
-// canary that was picked beside a running worker would not be picked again for a second, nor could it
-// die before that.
-bool BecomeIdleClass() {
-  SchedAttr attr = {};
-  attr.size = sizeof(attr);
-  attr.policy = SCHED_IDLE;
-  attr.runtime = 100'000;
-  if (base::Sys(SYS_sched_setattr, 0, &attr, 0) == 0) return true;
-  struct sched_param param = {};
-  return base::Sys(SYS_sched_setscheduler, 0, SCHED_IDLE, &param) == 0;
+void SayTick(const char* what, int err) {
+  if (g_said_tick.exchange(true, std::memory_order_relaxed)) return;
+  base::RawLog(base::LogLevel::kInfo,
+               "%s refused (errno %d); unannounced blocks are found by a %ld ms tick", what, -err,
+               static_cast<long>(base::g_conf.tick_ms));
+}
+
+void SayClock() {
+  if (g_said_clock.exchange(true, std::memory_order_relaxed)) return;
+  base::RawLog(base::LogLevel::kInfo,
+               "cannot read /proc/self/task; who sleeps is told by CPU clocks, which takes longer");
 }
 
 }  // namespace
@@ -47,16 +37,15 @@ void Canary::Run(int cpu) {
   char name[16];
   base::RawFormat(name, sizeof(name), "wq/C%d", cpu);
   platform::NameSelf(name);
-  // A table of our own, empty but for the standard three: nothing of the program's stays open through
-  // us, and nothing of ours is closed or counted with the program's.
-  base::Sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_UNSHARE);
-  const bool bound = platform::CpuSet::Of(cpu).StoreAffinity(0) == 0;
-  const bool idle = BecomeIdleClass();
-  tick_mode_ = !bound || !idle;
+  // Nothing of the program's stays open through us, and nothing of ours is closed or counted with the
+  // program's.
+  platform::UnshareDescriptors();
+  const int place_err = platform::CpuSet::Of(cpu).StoreAffinity(0);
+  // Not at idle priority without its CPU: a tick that waits for its turn behind everybody is none.
+  const int class_err = place_err == 0 ? platform::EnterIdleClass(nullptr) : 0;
+  tick_mode_ = IsTick(ChooseRung(place_err == 0, class_err == 0, true));
   if (tick_mode_) {
-    base::RawLog(base::LogLevel::kInfo,
-                 "CPU %d: %s refused; unannounced blocks are found by a %ld ms tick", cpu,
-                 bound ? "SCHED_IDLE" : "affinity", static_cast<long>(base::g_conf.tick_ms));
+    SayTick(place_err != 0 ? "affinity" : "SCHED_IDLE", place_err != 0 ? place_err : class_err);
     base::Sys(SYS_prctl, PR_SET_TIMERSLACK, 1);
   }
   int in_vain = 0;
@@ -127,6 +116,10 @@ bool Canary::LookOnce(pool::Watched* watched) {
       acted = true;
     }
   }
+  if (reader_.by_clock() && !by_clock_.load(std::memory_order_relaxed)) {
+    by_clock_.store(true, std::memory_order_relaxed);
+    SayClock();
+  }
   return acted;
 }
 
@@ -177,6 +170,7 @@ void Canary::Reset() {
   for (auto& slot : watched_) slot.store(nullptr, std::memory_order_relaxed);
   found_.store(0, std::memory_order_relaxed);
   alarms_.store(0, std::memory_order_relaxed);
+  by_clock_.store(false, std::memory_order_relaxed);
   reader_ = TaskStateReader();  // the parent's descriptors were in the canary's own table
 }
 

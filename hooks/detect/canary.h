@@ -16,6 +16,7 @@
 #ifndef CMWQ_HOOKS_DETECT_CANARY_H_
 #define CMWQ_HOOKS_DETECT_CANARY_H_
 
+#include "hooks/detect/rung.h"
 #include "hooks/detect/task_state.h"
 #include "runtime/pool/blocking_source.h"
 
@@ -30,7 +31,10 @@ class Canary final : public pool::BlockingSource {
   // Adds a set to watch. Lock-free; at most kMaxWatched, false beyond.
   bool Watch(pool::Watched* watched);
 
-  const char* name() const override { return tick_mode_ ? "tick" : "canary"; }
+  const char* name() const override {
+    const bool task_stat = !by_clock_.load(std::memory_order_relaxed);
+    return RungName(ChooseRung(!tick_mode_, !tick_mode_, task_stat));
+  }
   uint64_t blocks_found() const override { return found_.load(std::memory_order_relaxed); }
   uint64_t false_alarms() const { return alarms_.load(std::memory_order_relaxed); }
   // Child of fork.
@@ -56,6 +60,7 @@ class Canary final : public pool::BlockingSource {
   std::atomic<pool::Watched*> watched_[kMaxWatched] = {};   // AT(Watch, Run): set once each
   std::atomic<uint64_t> found_{0};                          // AT(LookOnce, report): relaxed, a count
   std::atomic<uint64_t> alarms_{0};                         // AT(LookOnce, report): relaxed, a count
+  std::atomic<bool> by_clock_{false};                       // AT(LookOnce, name): relaxed, for reports
   TaskStateReader reader_;                                  // S: the canary thread
   int nudges_ = 0;                                          // S: the canary thread; in a row
 };

@@ -1,9 +1,7 @@
 #include "hooks/detect/task_state.h"
 
-#include <fcntl.h>
-
-#include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
+#include "runtime/platform/facility.h"
 
 namespace cmwq::detect {
 namespace {
@@ -42,11 +40,8 @@ TaskState TaskStateReader::Read(int tid) {
   Entry& e = EntryFor(tid);
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (e.fd < 0) {
-      char path[48];
-      base::RawFormat(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-      const long fd = base::Sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-      if (fd < 0) return ReadClock(e);
-      e.fd = static_cast<int>(fd);
+      e.fd = platform::OpenTaskStat(tid);
+      if (e.fd < 0) return ReadClock(e);
     }
     char text[128];
     const long n = base::Sys(SYS_pread64, e.fd, text, sizeof(text), 0);
@@ -64,6 +59,7 @@ TaskState TaskStateReader::ReadClock(Entry& e) {
   const clockid_t clock = static_cast<clockid_t>((~static_cast<uint32_t>(e.tid) << 3) | 6);
   struct timespec ts;
   if (base::Sys(SYS_clock_gettime, clock, &ts) < 0) return TaskState::kUnknown;
+  by_clock_ = true;
   const uint64_t cpu = static_cast<uint64_t>(ts.tv_sec) * base::kNsPerSec + ts.tv_nsec;
   if (cpu != e.last_cpu_ns) {
     e.last_cpu_ns = cpu;

@@ -24,12 +24,12 @@ namespace {
 
 // Relaxed, both: a thread that sees the old value is refused by the kernel itself; a count is a
 // count.
-constinit std::atomic<bool> g_usable{CMWQ_HAVE_URING != 0};  // AT(GiveUp, Usable)
-constinit std::atomic<int> g_created{0};                     // AT(Create, NrCreated)
+constinit std::atomic<int> g_refusal{CMWQ_HAVE_URING ? 0 : ENOSYS};  // AT(GiveUp, Refusal)
+constinit std::atomic<int> g_created{0};                             // AT(Create, NrCreated)
 
 }  // namespace
 
-bool ThreadRing::Usable() { return g_usable.load(std::memory_order_relaxed); }
+int ThreadRing::Refusal() { return g_refusal.load(std::memory_order_relaxed); }
 int ThreadRing::NrCreated() { return g_created.load(std::memory_order_relaxed); }
 
 void ThreadRing::ResetAfterFork() {
@@ -66,7 +66,8 @@ const char* Reason(int err) {
 }
 
 void GiveUp(int err, const char* what) {
-  if (!g_usable.exchange(false, std::memory_order_relaxed)) return;
+  int none = 0;
+  if (!g_refusal.compare_exchange_strong(none, err, std::memory_order_relaxed)) return;
   base::RawLog(base::LogLevel::kInfo,
                "cannot %s an io_uring (errno %d: %s); work functions wait in plain system calls",
                what, err, Reason(err));

@@ -61,7 +61,9 @@ class ThreadRing {
   int Do(const RingOp& op);
 
   // False once a ring was refused to any thread of the process, or taken away: nobody asks again.
-  static bool Usable();
+  static bool Usable() { return Refusal() == 0; }
+  // The errno of that refusal; ENOSYS: built without liburing. 0: none so far.
+  static int Refusal();
   // Rings that this process has made so far. For reports.
   static int NrCreated();
 

@@ -16,7 +16,7 @@ ALLOWED = {
     'hooks/detect': RUNTIME[:4] + [PUBLIC],
     'hooks/gate': ['hooks/detect'] + RUNTIME[:4] + [PUBLIC],
     'hooks/preload': ['hooks/gate', 'runtime/base'],
-    'tools': [PUBLIC],
+    'tools': [PUBLIC, 'hooks/detect', 'runtime/base', 'runtime/platform'],
     'bench': RUNTIME + [PUBLIC],
     'examples': [PUBLIC],
     'tests': None,  # everything
@@ -88,7 +88,7 @@ TREE = {
     'hooks/gate/g.cc': '#include "hooks/detect/d.h"\n#include "hooks/preload/h.h"\n',
     'hooks/preload/h.cc': '#include "hooks/gate/g.h"\n#include "runtime/base/x.h"\n'
                           '#include "runtime/pool/p.h"\n',
-    'tools/t.cc': '#include <cmwq/a.h>\n#include "tools/common/u.h"\n#include "runtime/base/x.h"\n'
+    'tools/t.cc': '#include <cmwq/a.h>\n#include "tools/common/u.h"\n#include "runtime/pool/p.h"\n'
                   '#include <absl/strings/str_cat.h>\n',
     'tests/unit/t.cc': '#include "runtime/core/c.h"\n#include "hooks/preload/h.h"\n',
     'bench/b.cc': '#include "runtime/core/c.h"\n#include "hooks/gate/g.h"\n',

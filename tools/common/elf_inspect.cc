@@ -54,11 +54,15 @@ struct Elf32Types {
   using Ehdr = Elf32_Ehdr;
   using Phdr = Elf32_Phdr;
   using Dyn = Elf32_Dyn;
+  using Shdr = Elf32_Shdr;
+  using Sym = Elf32_Sym;
 };
 struct Elf64Types {
   using Ehdr = Elf64_Ehdr;
   using Phdr = Elf64_Phdr;
   using Dyn = Elf64_Dyn;
+  using Shdr = Elf64_Shdr;
+  using Sym = Elf64_Sym;
 };
 
 // Go's linker marks every program with a note of this name.
@@ -101,6 +105,33 @@ bool NeedsLibc(const InputFile& file, const typename Types::Phdr& dynamic,
   return false;
 }
 
+// Looks for undefined dlopen and dlmopen in the dynamic symbols. Section headers are the only place that
+// says how many there are; a program without them counts as importing neither.
+template <typename Types>
+void ReadImports(const InputFile& file, const typename Types::Ehdr& header, ElfFacts* facts) {
+  constexpr uint64_t kMaxBytes = 64 << 20;  // arbitrary, against nonsense
+  typename Types::Shdr symbols, strings;
+  for (int i = 0; i < header.e_shnum; ++i) {
+    if (!file.ReadAs(header.e_shoff + i * sizeof symbols, &symbols)) return;
+    if (symbols.sh_type != SHT_DYNSYM) continue;
+    if (symbols.sh_link >= header.e_shnum || symbols.sh_size > kMaxBytes) return;
+    if (!file.ReadAs(header.e_shoff + symbols.sh_link * sizeof strings, &strings)) return;
+    if (strings.sh_size > kMaxBytes) return;
+    const std::string table = file.Read(symbols.sh_offset, symbols.sh_size);
+    const std::string names = file.Read(strings.sh_offset, strings.sh_size);
+    for (size_t at = 0; at + sizeof(typename Types::Sym) <= table.size();
+         at += sizeof(typename Types::Sym)) {
+      typename Types::Sym symbol;
+      memcpy(&symbol, table.data() + at, sizeof symbol);
+      if (symbol.st_shndx != SHN_UNDEF || symbol.st_name >= names.size()) continue;
+      const char* const name = names.c_str() + symbol.st_name;
+      facts->imports_dlopen |= strcmp(name, "dlopen") == 0;
+      facts->imports_dlmopen |= strcmp(name, "dlmopen") == 0;
+    }
+    return;
+  }
+}
+
 template <typename Types>
 void ReadSegments(const InputFile& file, ElfFacts* facts) {
   typename Types::Ehdr header;
@@ -120,6 +151,7 @@ void ReadSegments(const InputFile& file, ElfFacts* facts) {
   facts->has_segments = true;
   facts->has_dynamic = dynamic.has_value();
   if (dynamic.has_value()) facts->needs_libc = NeedsLibc<Types>(file, *dynamic, loads);
+  if (header.e_shentsize == sizeof(typename Types::Shdr)) ReadImports<Types>(file, header, facts);
 }
 
 // The command that a script's #! line starts, or an empty string. "env NAME" stands for NAME.
@@ -239,21 +271,32 @@ std::string ResolveCommand(const std::string& command) {
   return {};
 }
 
-PreloadVerdict JudgePreload(const std::string& command, const std::string& preload) {
+std::vector<std::string> FollowScripts(const std::string& command) {
+  std::vector<std::string> chain;
   std::string path = ResolveCommand(command);
   for (int depth = 0; depth < kMaxScriptDepth && !path.empty(); ++depth) {
-    const ElfFacts facts = ReadElfFacts(path);
-    if (facts.is_elf) {
-      PreloadVerdict verdict{WhySecureMode(path)};
-      if (verdict.why_not.empty()) verdict = JudgeElf(facts, ReadElfFacts(preload));
-      if (!verdict.why_not.empty() && depth > 0) {
-        verdict.why_not = "is a script and " + path + ' ' + verdict.why_not;
-      }
-      return verdict;
-    }
-    path = ResolveCommand(ScriptInterpreter(path));
+    chain.push_back(path);
+    const std::string interpreter = ScriptInterpreter(path);
+    if (interpreter.empty()) break;
+    path = ResolveCommand(interpreter);
+    // Named as it was found wanting.
+    if (path.empty()) chain.push_back(interpreter);
   }
-  return {};
+  return chain;
+}
+
+PreloadVerdict JudgePreload(const std::string& command, const std::string& preload) {
+  const std::vector<std::string> chain = FollowScripts(command);
+  if (chain.empty()) return {};
+  const std::string& path = chain.back();
+  const ElfFacts facts = ReadElfFacts(path);
+  if (!facts.is_elf) return {};
+  PreloadVerdict verdict{WhySecureMode(path)};
+  if (verdict.why_not.empty()) verdict = JudgeElf(facts, ReadElfFacts(preload));
+  if (!verdict.why_not.empty() && chain.size() > 1) {
+    verdict.why_not = "is a script and " + path + ' ' + verdict.why_not;
+  }
+  return verdict;
 }
 
 }  // namespace cmwq::tools

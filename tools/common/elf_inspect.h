@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace cmwq::tools {
 
@@ -18,12 +19,18 @@ struct ElfFacts {
   bool has_dynamic = false;  // with no interpreter: static-pie
   bool is_go = false;
   bool needs_libc = false;
+  bool imports_dlopen = false;
+  bool imports_dlmopen = false;
 };
 
 ElfFacts ReadElfFacts(const std::string& path);
 
 // The file that execvp() would start for `command`, or an empty string.
 std::string ResolveCommand(const std::string& command);
+
+// That file, then the interpreter of its #! line, and so on to the program that the kernel will load at
+// last. The last entry may not exist. Empty: `command` is not found in PATH.
+std::vector<std::string> FollowScripts(const std::string& command);
 
 struct PreloadVerdict {
   // The end of the sentence "COMMAND ...": "is statically linked". Empty if nothing speaks against

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,7 +38,10 @@ std::string Absolute(const std::string& path) {
 std::string SelfPath() {
   char path[PATH_MAX];
   const ssize_t size = readlink("/proc/self/exe", path, sizeof path);
-  return size > 0 ? std::string(path, static_cast<size_t>(size)) : std::string();
+  if (size > 0) return std::string(path, static_cast<size_t>(size));
+  // No /proc: the name that the kernel was told.
+  const auto* const name = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  return name != nullptr && realpath(name, path) != nullptr ? std::string(path) : std::string();
 }
 
 std::vector<std::string> PreloadCandidates() {
@@ -58,7 +62,7 @@ std::vector<std::string> PreloadCandidates() {
   return candidates;
 }
 
-std::string FindPreload() {
+std::string FindPreload(std::string* error) {
   const std::vector<std::string> candidates = PreloadCandidates();
   std::string searched;
   for (const std::string& candidate : candidates) {
@@ -69,13 +73,20 @@ std::string FindPreload() {
     const std::string path = Absolute(candidate);
     // The loader splits LD_PRELOAD at both and knows no quoting.
     if (path.find_first_of(" :") != std::string::npos) {
-      Complain("%s: the dynamic loader takes no path with a space or a colon", path.c_str());
+      *error = path + ": the dynamic loader takes no path with a space or a colon";
       return {};
     }
     return path;
   }
-  Complain("%s is not at %s; set CMWQ_PRELOAD to its path", kPreloadName, searched.c_str());
+  *error = std::string(kPreloadName) + " is not at " + searched + "; set CMWQ_PRELOAD to its path";
   return {};
+}
+
+std::string FindPreload() {
+  std::string error;
+  const std::string preload = FindPreload(&error);
+  if (preload.empty()) Complain("%s", error.c_str());
+  return preload;
 }
 
 std::string RemovePreload(const std::string& preload, const std::string& existing) {

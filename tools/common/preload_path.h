@@ -8,15 +8,17 @@
 
 namespace cmwq::tools {
 
-// The absolute path of this executable, or an empty string without /proc.
+// The absolute path of this executable, or an empty string if it cannot be told.
 std::string SelfPath();
 
 // The places where the preload may be, in the order of search. CMWQ_PRELOAD, when set, is the only
 // one.
 std::vector<std::string> PreloadCandidates();
 
-// The first candidate that exists. An empty string, with one line on stderr, if there is none or if
-// the dynamic loader could not take its path.
+// The first candidate that exists. An empty string, with the reason, if there is none or if the dynamic
+// loader could not take its path.
+std::string FindPreload(std::string* error);
+// The same with the reason as a line on stderr.
 std::string FindPreload();
 
 // `existing` (the user's LD_PRELOAD, may be empty) with `preload` in front and nowhere else.
