@@ -17,6 +17,7 @@
 #include "hooks/detect/rung.h"
 #include "hooks/detect/task_state.h"
 #include "runtime/base/conf.h"
+#include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/facility.h"
@@ -213,7 +214,10 @@ void CheckScheduling(const Root& root, Findings* findings) {
 
 void SayUses(const Offers& offers, Findings* findings) {
   base::Conf conf;
+  base::SetLogSink([](const char*, size_t) {});  // CheckSettings says what is wrong with it
   base::ParseConf(getenv("CMWQ_CONF"), &conf);
+  base::SetLogSink(nullptr);
+  base::SetLogLevel(base::LogLevel::kWarn);
   const detect::Rung rung =
       detect::ChooseRung(offers.placed, offers.idle_class, offers.task_stat);
   std::string why = "SCHED_IDLE and affinity are granted";
