@@ -164,10 +164,19 @@ class Settings(DoctorTest):
         self.assertEqual(missing['exit_code'], 2)
         damaged = self.write('damaged.so', b'\x7fELF')
         self.assertEqual(report(CMWQ_PRELOAD=damaged)['by_name']['preload']['status'], 'fail')
-        unloadable = self.build('unloadable.so', 'extern int nowhere(void);\n'
-                                'int f(void) { return nowhere(); }\n', '-shared', '-fPIC')
+        other = self.build('libneeded.so', 'int needed(void) { return 1; }\n', '-shared', '-fPIC')
+        unloadable = self.build('unloadable.so', 'int needed(void);\n'
+                                'int f(void) { return needed(); }\n', '-shared', '-fPIC', other)
+        os.unlink(other)
         if SANITIZE == 'none':
-            self.assertEqual(report()['by_name']['preload']['status'], 'ok')
+            finding = report()['by_name']['preload']
+            self.assertEqual(finding['status'], 'ok', finding)
+            # What would make the preload write something is no complaint.
+            finding = report(CMWQ_REPORT='1', CMWQ_QUIET='1', CMWQ_CONF='x=1')['by_name']['preload']
+            self.assertEqual(finding['status'], 'ok', finding)
+            finding = report(CMWQ_PRELOAD=unloadable)['by_name']['preload']
+            self.assertEqual(finding['status'], 'fail', finding)
+            self.assertIn('libneeded.so', finding['text'])
         with open(unloadable, 'rb') as f:
             other = bytearray(f.read())
         other[18:20] = struct.pack('<H', 243)
