@@ -6,12 +6,7 @@
 #include <cmwq/system_wq.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -26,32 +21,13 @@
 #include "runtime/base/sys.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
+#include "tests/support/refuse.h"
 
 namespace cmwq::test {
 namespace {
 
-#if defined(__x86_64__)
-constexpr uint32_t kArch = AUDIT_ARCH_X86_64;
-#else
-constexpr uint32_t kArch = AUDIT_ARCH_AARCH64;
-#endif
-
 // From here on system call `nr` fails with `error` in this process.
-bool Refuse(int nr, int error) {
-  const struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArch, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(nr), 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const struct sock_fprog program = {static_cast<unsigned short>(std::size(code)),
-                                     const_cast<struct sock_filter*>(code)};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
+bool Refuse(int nr, int error) { return RefuseCalls({nr}, error); }
 
 bool LimitThreads(int n) {
   struct rlimit limit;

@@ -12,17 +12,18 @@
 namespace cmwq::tools::doctor {
 
 struct Attempt {
-  int error = 0;         // errno; 0: granted
-  int detail = 0;        // what the attempt said besides
-  int killed_by = 0;     // the signal that ended it before it could answer
+  int error = 0;      // errno; 0: granted
+  int detail = 0;     // what the attempt said besides
+  int killed_by = 0;  // the signal that ended it before it could answer
   bool granted() const { return error == 0 && killed_by == 0; }
 };
 
-// `body` returns 0 or a negative errno, and may set the detail. Context: this process has one thread.
+// `body` returns 0 or a negative errno, and may set the detail. Context: this process has one
+// thread.
 Attempt TryInChild(const std::function<int(int* detail)>& body);
 
-// Runs a program with these variables added and returns what it writes to both streams, as far as it
-// does so within some seconds.
+// Runs a program with these variables set, or removed where the value is empty, and returns what it
+// writes to both streams, as far as it does so within some seconds.
 std::string OutputOf(const std::vector<std::string>& argv,
                      const std::vector<std::pair<std::string, std::string>>& variables);
 

@@ -1,4 +1,5 @@
-// The groups of checks. Each adds one finding per facility; none changes anything that outlives doctor.
+// The groups of checks. Each adds one finding per facility; none changes anything that outlives
+// doctor.
 
 #ifndef CMWQ_TOOLS_DOCTOR_CHECKS_H_
 #define CMWQ_TOOLS_DOCTOR_CHECKS_H_

@@ -25,11 +25,12 @@ void CheckQuota(const Root& root, int cpus, Findings* findings) {
   } else if (quota->cpus >= cpus) {
     findings->Ok("cpu quota", StrPrintf("%.2f CPUs, as many as are usable", quota->cpus));
   } else {
-    findings->Add("cpu quota", Status::kWarn,
-                  StrPrintf("%.2f CPUs' time on %d CPUs: all threads stop when it is used up",
-                            quota->cpus, cpus),
-                  StrPrintf("give whole CPUs instead: taskset, docker run --cpuset-cpus, or raise %s",
-                            quota->where.c_str()));
+    findings->Add(
+        "cpu quota", Status::kWarn,
+        StrPrintf("%.2f CPUs' time on %d CPUs: all threads stop when it is used up", quota->cpus,
+                  cpus),
+        StrPrintf("give whole CPUs instead: taskset, docker run --cpuset-cpus, or raise %s",
+                  quota->where.c_str()));
   }
 }
 

@@ -22,10 +22,12 @@ struct DoctorOptions {
 // Returns -1 to go on, else the exit code.
 int ParseDoctorOptions(int argc, char** argv, DoctorOptions* options) {
   enum { kJson = 256, kPid, kTarget };
-  constexpr option kOptions[] = {
-      {"help", no_argument, nullptr, 'h'},         {"json", no_argument, nullptr, kJson},
-      {"pid", required_argument, nullptr, kPid},   {"quiet", no_argument, nullptr, 'q'},
-      {"target", required_argument, nullptr, kTarget}, {}};
+  constexpr option kOptions[] = {{"help", no_argument, nullptr, 'h'},
+                                 {"json", no_argument, nullptr, kJson},
+                                 {"pid", required_argument, nullptr, kPid},
+                                 {"quiet", no_argument, nullptr, 'q'},
+                                 {"target", required_argument, nullptr, kTarget},
+                                 {}};
   for (int got; (got = getopt_long(argc, argv, "+hq", kOptions, nullptr)) != -1;) {
     switch (got) {
       case 'h':

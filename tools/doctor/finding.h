@@ -33,7 +33,9 @@ class Findings {
   void Add(std::string name, Status status, std::string text, std::string hint = {}) {
     list_.push_back({std::move(name), status, std::move(text), std::move(hint)});
   }
-  void Ok(std::string name, std::string text) { Add(std::move(name), Status::kOk, std::move(text)); }
+  void Ok(std::string name, std::string text) {
+    Add(std::move(name), Status::kOk, std::move(text));
+  }
   void WillUse(std::string name, std::string value, std::string why) {
     uses_.push_back({std::move(name), std::move(value), std::move(why)});
   }

@@ -1,5 +1,5 @@
-// What the engine asks of the kernel: every facility is tried, in a child that is thrown away, by the
-// functions that the engine itself uses.
+// What the engine asks of the kernel: every facility is tried, in a child that is thrown away, by
+// the functions that the engine itself uses.
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -17,6 +17,7 @@
 #include "hooks/detect/rung.h"
 #include "hooks/detect/task_state.h"
 #include "runtime/base/conf.h"
+#include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/facility.h"
@@ -69,9 +70,8 @@ void CheckSchedIdle(const Root& root, Offers* offers, Findings* findings) {
 }
 
 void CheckAffinity(const Root& root, Offers* offers, Findings* findings) {
-  const Attempt attempt = TryInChild([](int*) {
-    return platform::CpuSet::Of(platform::CurrentCpu()).StoreAffinity(0);
-  });
+  const Attempt attempt = TryInChild(
+      [](int*) { return platform::CpuSet::Of(platform::CurrentCpu()).StoreAffinity(0); });
   offers->placed = attempt.granted();
   if (attempt.granted()) {
     findings->Ok("affinity", "threads may be placed on a CPU");
@@ -80,6 +80,19 @@ void CheckAffinity(const Root& root, Offers* offers, Findings* findings) {
                   Describe(attempt) + ": workers run anywhere, silent blocks are found by a tick",
                   SeccompHint(root, "sched_setaffinity"));
   }
+}
+
+// "hidepid=2" where /proc shows only the user's own processes, else empty.
+std::string HidePid(const Root& root) {
+  for (const std::string& line : Split(root.Text("/proc/self/mountinfo"), '\n')) {
+    const std::vector<std::string> words = Split(line, ' ');
+    if (words.size() < 6 || words[4] != "/proc") continue;
+    for (const std::string& option : Split(words.back(), ',')) {
+      const bool given = option.compare(0, 8, "hidepid=") == 0;
+      if (given && option != "hidepid=0" && option != "hidepid=off") return option;
+    }
+  }
+  return {};
 }
 
 // The state of a thread of this process, read as a detector reads it.
@@ -93,7 +106,10 @@ void CheckProc(const Root& root, Offers* offers, Findings* findings) {
   });
   offers->task_stat = attempt.granted() && attempt.detail == 0;
   if (offers->task_stat) {
-    findings->Ok("task state", "/proc/self/task can be read");
+    const std::string hidden = HidePid(root);
+    findings->Ok("task state", hidden.empty() ? "/proc/self/task can be read"
+                                              : "/proc/self/task can be read (" + hidden +
+                                                    ": --pid sees only this user's processes)");
     return;
   }
   const bool mounted = root.Exists("/proc/self/status");
@@ -131,7 +147,8 @@ std::string RingHint(const Root& root, int error) {
       if (disabled.value_or(0) > 1) return "sysctl -w kernel.io_uring_disabled=0";
       return SeccompHint(root, "io_uring_setup, io_uring_enter and io_uring_register");
     case ENOSYS:
-      return "build with liburing-dev, on a kernel with CONFIG_IO_URING and a filter that lets it by";
+      return "build with liburing-dev, on a kernel with CONFIG_IO_URING and a filter that lets it "
+             "by";
     case EINVAL:
       return "Linux 6.1 has what is needed";
     case ENOMEM:
@@ -193,7 +210,8 @@ void CheckUevents(Findings* findings) {
   if (attempt.granted()) {
     findings->Ok("uevents", "CPU hot-plug events can be received");
   } else {
-    findings->Add("uevents", Status::kNote, Describe(attempt) + ": CPU hot-plug sends no event here");
+    findings->Add("uevents", Status::kNote,
+                  Describe(attempt) + ": CPU hot-plug sends no event here");
   }
 }
 
@@ -213,12 +231,16 @@ void CheckScheduling(const Root& root, Findings* findings) {
 
 void SayUses(const Offers& offers, Findings* findings) {
   base::Conf conf;
+  base::SetLogSink([](const char*, size_t) {});  // CheckSettings says what is wrong with it
   base::ParseConf(getenv("CMWQ_CONF"), &conf);
-  const detect::Rung rung =
-      detect::ChooseRung(offers.placed, offers.idle_class, offers.task_stat);
+  base::SetLogSink(nullptr);
+  base::SetLogLevel(base::LogLevel::kWarn);
+  const detect::Rung rung = detect::ChooseRung(offers.placed, offers.idle_class, offers.task_stat);
   std::string why = "SCHED_IDLE and affinity are granted";
-  if (!offers.placed) why = "affinity is refused";
-  else if (!offers.idle_class) why = "SCHED_IDLE is refused";
+  if (!offers.placed)
+    why = "affinity is refused";
+  else if (!offers.idle_class)
+    why = "SCHED_IDLE is refused";
   if (!offers.task_stat) why += ", /proc cannot be read";
   if (conf.canary == 0) {
     findings->WillUse("detector", "none", "CMWQ_CONF has canary=0: only announced blocks are seen");

@@ -63,20 +63,20 @@ std::string PidsText(const Root& root) {
 
 void CheckThreads(const Root& root, Findings* findings) {
   const Attempt attempt = TryInChild(&MakeThreads);
-  const std::string limits = StrPrintf(
-      "ulimit -u %s, %s, threads-max %s", LimitText(SoftLimit(RLIMIT_NPROC)).c_str(),
-      PidsText(root).c_str(),
-      LimitText(root.Number("/proc/sys/kernel/threads-max").value_or(LONG_MAX)).c_str());
+  const std::string limits =
+      StrPrintf("ulimit -u %s, %s, threads-max %s", LimitText(SoftLimit(RLIMIT_NPROC)).c_str(),
+                PidsText(root).c_str(),
+                LimitText(root.Number("/proc/sys/kernel/threads-max").value_or(LONG_MAX)).c_str());
   if (attempt.granted()) {
     findings->Ok("threads", StrPrintf("%d made at once; %s", kThreadsTried, limits.c_str()));
     return;
   }
   const bool enough = attempt.detail >= kThreadsNeeded;
-  findings->Add("threads", enough ? Status::kWarn : Status::kFail,
-                StrPrintf("only %d more (%s); %s", attempt.detail, Describe(attempt).c_str(),
-                          limits.c_str()),
-                "raise ulimit -u, pids.max (docker run --pids-limit, systemd TasksMax=) or "
-                "kernel.threads-max");
+  findings->Add(
+      "threads", enough ? Status::kWarn : Status::kFail,
+      StrPrintf("only %d more (%s); %s", attempt.detail, Describe(attempt).c_str(), limits.c_str()),
+      "raise ulimit -u, pids.max (docker run --pids-limit, systemd TasksMax=) or "
+      "kernel.threads-max");
 }
 
 void CheckFiles(Findings* findings) {
@@ -125,9 +125,10 @@ void CheckLimits(const Root& root, Findings* findings) {
   CheckFiles(findings);
   const long lock = SoftLimit(RLIMIT_MEMLOCK);
   constexpr long kUsual = 64 * 1024;
-  findings->Add("locked memory", lock >= kUsual ? Status::kOk : Status::kNote,
-                lock == LONG_MAX ? "ulimit -l unlimited" : StrPrintf("ulimit -l %ld kB", lock / 1024),
-                lock >= kUsual ? "" : "perf's rings, and io_uring before Linux 5.12, need some");
+  findings->Add(
+      "locked memory", lock >= kUsual ? Status::kOk : Status::kNote,
+      lock == LONG_MAX ? "ulimit -l unlimited" : StrPrintf("ulimit -l %ld kB", lock / 1024),
+      lock >= kUsual ? "" : "perf's rings, and io_uring before Linux 5.12, need some");
   CheckSharedMemory(findings);
 }
 

@@ -14,12 +14,12 @@ namespace cmwq::tools::doctor {
 namespace {
 
 struct Threads {
-  int workers = 0;        // wq/0:1, wq/u5:0
-  int canaries = 0;       // wq/C0 at idle priority
-  int ticks = 0;          // wq/C0 at any other
-  int unknown = 0;        // wq/C0 whose class cannot be asked for
-  bool event = false;     // wq/event
-  bool gate_tick = false; // wq/tick
+  int workers = 0;         // wq/0:1, wq/u5:0
+  int canaries = 0;        // wq/C0 at idle priority
+  int ticks = 0;           // wq/C0 at any other
+  int unknown = 0;         // wq/C0 whose class cannot be asked for
+  bool event = false;      // wq/event
+  bool gate_tick = false;  // wq/tick
   int others = 0;
 };
 
@@ -102,14 +102,16 @@ void CheckRungs(const Root& root, const std::string& proc, Findings* findings) {
   if (threads.gate_tick) text += ", the gate's tick";
   findings->Ok("pid threads", text);
   if (threads.ticks > 0) {
-    findings->Add("pid detector", Status::kWarn, StrPrintf("%d at normal priority: tick", threads.ticks),
+    findings->Add("pid detector", Status::kWarn,
+                  StrPrintf("%d at normal priority: tick", threads.ticks),
                   "'cmwq doctor' in the same container says what is refused");
   } else if (threads.canaries > 0) {
     findings->Ok("pid detector", StrPrintf("%d at idle priority: canary", threads.canaries));
   } else if (threads.unknown > 0) {
     findings->Add("pid detector", Status::kNote, "its scheduling class cannot be asked for");
   } else {
-    findings->Add("pid detector", Status::kNote, "none yet: nothing was managed so far, or canary=0");
+    findings->Add("pid detector", Status::kNote,
+                  "none yet: nothing was managed so far, or canary=0");
   }
 }
 
@@ -120,8 +122,9 @@ void CheckProcess(const Root& root, pid_t pid, Findings* findings) {
   const std::string status = root.Text(proc + "/status");
   if (status.empty()) {
     findings->Add("pid", Status::kFail,
-                  root.Exists("/proc/self/status") ? StrPrintf("there is no process %d to be seen", pid)
-                                                   : "/proc is not mounted or hidden");
+                  root.Exists("/proc/self/status")
+                      ? StrPrintf("there is no process %d to be seen", pid)
+                      : "/proc is not mounted or hidden");
     return;
   }
   findings->Ok("pid", StrPrintf("%d, %s, CPUs %s", pid, StatusField(status, "Name").c_str(),

@@ -51,9 +51,7 @@ std::optional<std::string> FindPath(const Root& root, const std::string& process
 
 }  // namespace
 
-bool Root::Exists(const std::string& path) const {
-  return access(PathOf(path).c_str(), F_OK) == 0;
-}
+bool Root::Exists(const std::string& path) const { return access(PathOf(path).c_str(), F_OK) == 0; }
 
 std::string Root::Text(const std::string& path) const { return ReadFile(PathOf(path)); }
 
@@ -80,7 +78,8 @@ CgroupFolders FindCgroup(const Root& root, const std::string& process,
     const std::optional<Mount> mount = FindMount(root, controller, v2);
     std::optional<std::string> path = FindPath(root, process, controller, v2);
     if (!mount.has_value() || !path.has_value()) continue;
-    // A container sees a part of the tree; what it is told of the rest is not under the mount point.
+    // A container sees a part of the tree; what it is told of the rest is not under the mount
+    // point.
     if (mount->root != "/" && path->compare(0, mount->root.size(), mount->root) == 0) {
       path = path->substr(mount->root.size());
     }

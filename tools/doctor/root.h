@@ -1,5 +1,5 @@
-// Root: the folder below which /proc and /sys are read. "" in the product; tests have folders of their
-// own.
+// Root: the folder below which /proc and /sys are read. "" in the product; tests have folders of
+// their own.
 
 #ifndef CMWQ_TOOLS_DOCTOR_ROOT_H_
 #define CMWQ_TOOLS_DOCTOR_ROOT_H_
@@ -27,8 +27,8 @@ class Root {
   std::string folder_;
 };
 
-// One folder of the process's cgroups for `controller` and all above it, the closest first, as far as
-// they are mounted here. `v2`: the unified hierarchy, which carries all controllers.
+// One folder of the process's cgroups for `controller` and all above it, the closest first, as far
+// as they are mounted here. `v2`: the unified hierarchy, which carries all controllers.
 struct CgroupFolders {
   std::vector<std::string> folders;
   bool v2 = false;

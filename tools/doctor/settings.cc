@@ -81,13 +81,20 @@ void CheckLibc(Findings* findings) {
 
 // Loads it in earnest, into this very program. Empty: it works; else the loader's or its own words.
 std::string TryPreload(const std::string& preload) {
-  std::string said = OutputOf({SelfPath(), "--version"}, {{"LD_PRELOAD", preload}});
+  const std::string said = OutputOf({SelfPath(), "--version"}, {{"LD_PRELOAD", preload},
+                                                                {"CMWQ_CONF", ""},
+                                                                {"CMWQ_DISABLE", ""},
+                                                                {"CMWQ_QUIET", ""},
+                                                                {"CMWQ_REPORT", ""}});
+  bool started = false;
   for (const std::string& line : Split(said, '\n')) {
-    if (line.find("cannot be preloaded") != std::string::npos) return line;
-    constexpr std::string_view kInert = "cmwq: inert: ";
-    if (line.compare(0, kInert.size(), kInert) == 0) return line;
+    if (line.compare(0, 5, "cmwq ") == 0) {
+      started = true;
+    } else if (!line.empty()) {
+      return line;
+    }
   }
-  return {};
+  return started ? "" : "no program starts with it";
 }
 
 void CheckPreload(Findings* findings) {
@@ -111,7 +118,7 @@ void CheckPreload(Findings* findings) {
   if (complaint.empty()) {
     findings->Ok("preload", preload);
   } else {
-    const bool inert = complaint.find("inert") != std::string::npos;
+    const bool inert = complaint.compare(0, 13, "cmwq: inert: ") == 0;
     findings->Add("preload", inert ? Status::kWarn : Status::kFail, preload + ": " + complaint);
   }
 }
@@ -144,7 +151,8 @@ void CheckOtherPreloads(Findings* findings) {
   if (!sanitizer.empty()) {
     findings->Add("LD_PRELOAD", Status::kWarn, sanitizer + ": cmwq stays inert beside it");
   } else if (ours_later) {
-    findings->Add("LD_PRELOAD", Status::kWarn, others + ": loaded ahead of cmwq, and hides its waits",
+    findings->Add("LD_PRELOAD", Status::kWarn,
+                  others + ": loaded ahead of cmwq, and hides its waits",
                   "name libcmwq-preload.so first, or let 'cmwq run' do it");
   } else if (!others.empty()) {
     findings->Add("LD_PRELOAD", Status::kNote, others + ": 'cmwq run' puts cmwq in front");

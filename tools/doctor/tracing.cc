@@ -31,7 +31,8 @@ int TrySwitchRecords(int* stage) {
   if (fd < 0) return -errno;
   *stage = kStageMap;
   const size_t size = static_cast<size_t>(1 + 8) * static_cast<size_t>(getpagesize());
-  void* const ring = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0);
+  void* const ring =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0);
   return ring == MAP_FAILED ? -errno : 0;
 }
 
@@ -40,8 +41,8 @@ void CheckPerf(const Root& root, Findings* findings) {
   const long paranoid = root.Number("/proc/sys/kernel/perf_event_paranoid").value_or(2);
   const long mlock_kb = root.Number("/proc/sys/kernel/perf_event_mlock_kb").value_or(516);
   if (attempt.granted()) {
-    findings->Ok("perf", StrPrintf("switch records (paranoid %ld, rings of %ld kB)", paranoid,
-                                   mlock_kb));
+    findings->Ok("perf",
+                 StrPrintf("switch records (paranoid %ld, rings of %ld kB)", paranoid, mlock_kb));
     return;
   }
   std::string hint;
@@ -53,9 +54,9 @@ void CheckPerf(const Root& root, Findings* findings) {
   } else {
     hint = "sysctl -w kernel.perf_event_paranoid=2, or CAP_PERFMON";
   }
-  findings->Add("perf", Status::kNote,
-                Describe(attempt) + ": silent blocks cannot be counted against the kernel's records",
-                hint);
+  findings->Add(
+      "perf", Status::kNote,
+      Describe(attempt) + ": silent blocks cannot be counted against the kernel's records", hint);
 }
 
 // The smallest program of the kind that may look at the scheduler.
@@ -78,7 +79,8 @@ void CheckBpf(const Root& root, Findings* findings) {
   const Attempt attempt = TryInChild(&TryTracingProgram);
   const bool btf = access(root.PathOf("/sys/kernel/btf/vmlinux").c_str(), R_OK) == 0;
   if (attempt.granted()) {
-    findings->Ok("bpf", btf ? "tracing programs load, BTF is there" : "tracing programs load, no BTF");
+    findings->Ok("bpf",
+                 btf ? "tracing programs load, BTF is there" : "tracing programs load, no BTF");
     return;
   }
   const std::string container = ContainerName(root);

@@ -63,8 +63,8 @@ class BtfView {
     types_end_ = types_ + header.type_len;
     strings_ = uint64_t{header.hdr_len} + header.str_off;
     strings_end_ = strings_ + header.str_len;
-    return types_end_ <= data_.size() && strings_end_ <= data_.size() &&
-           header.str_len > 0 && data_[strings_end_ - 1] == '\0';
+    return types_end_ <= data_.size() && strings_end_ <= data_.size() && header.str_len > 0 &&
+           data_[strings_end_ - 1] == '\0';
   }
 
   template <typename T>

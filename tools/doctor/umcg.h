@@ -20,8 +20,8 @@ struct UmcgProbe {
 };
 
 // Reads, in this order, until one of them answers: BTF (struct umcg_task, or task_struct's member
-// umcg_worker_id), /proc/kallsyms (sys_umcg_ctl), /proc/config.gz (CONFIG_UMCG). A source that can be
-// read and does not name it counts as a no only if none of the others says yes.
+// umcg_worker_id), /proc/kallsyms (sys_umcg_ctl), /proc/config.gz (CONFIG_UMCG). A source that can
+// be read and does not name it counts as a no only if none of the others says yes.
 UmcgProbe ProbeUmcg(const Root& root);
 
 // Whether BTF describes a kernel with UMCG. kUnknown: damaged, or of a kind that is not known here.
