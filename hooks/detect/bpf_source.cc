@@ -67,7 +67,7 @@ struct Doorbell {
 // One CPU's source and its thread.
 struct Seat {
   enum State : int32_t { kWanted, kRunning, kFailed };
-  BpfSource source;
+  BpfSource source;                     // AT: see there
   int cpu = -1;                         // I
   std::atomic<int32_t> state{kWanted};  // AT(StartSeats, AttachBpfSource): futex
 };

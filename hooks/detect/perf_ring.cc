@@ -68,6 +68,7 @@ uint64_t PerfRing::Word(uint64_t at) const {
 }
 
 void PerfRing::Read(SwitchCounts* counts) {
+  if (meta_ == nullptr) return;
   // Acquire: pairs with the kernel's barrier between the record and the head.
   const uint64_t head = __atomic_load_n(&meta_->data_head, __ATOMIC_ACQUIRE);
   if (head == tail_) return;

@@ -34,7 +34,7 @@ class PerfRing {
   void Forget() { meta_ = nullptr; }
   bool open() const { return meta_ != nullptr; }
 
-  // Adds what was recorded since the last Read and makes room for more.
+  // Adds what was recorded since the last Read and makes room for more. Nothing while it is not open.
   void Read(SwitchCounts* counts);
   // Half of it waits to be read.
   bool HalfFull() const;

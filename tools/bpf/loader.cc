@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bpf_program.h"
+#include <bpf_program.h>  // made by embed.py
 #include "hooks/detect/bpf_abi.h"
 #include "tools/common/text.h"
 
