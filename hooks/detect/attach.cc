@@ -5,6 +5,7 @@
 
 #include <new>
 
+#include "hooks/detect/bpf_source.h"
 #include "hooks/detect/canary.h"
 #include "hooks/detect/spawn.h"
 #include "runtime/base/check.h"
@@ -77,12 +78,17 @@ void* CanaryMain(void* arg) {
 
 void SetSpawn(SpawnFn spawn) { g_spawn = spawn; }
 
+int SpawnThread(void* (*fn)(void*), void* arg, unsigned long stack_bytes) {
+  return g_spawn(fn, arg, stack_bytes);
+}
+
 void ForEachDetector(void (*visit)(int cpu, const pool::BlockingSource& source, void* arg),
                      void* arg) {
   for (int cpu = 0; cpu < platform::CpuSet::kMaxCpus; ++cpu) {
     const Site* const site = g_sites[cpu].load(std::memory_order_acquire);
     if (site != nullptr && site->running) visit(cpu, site->canary, arg);
   }
+  ForEachBpfSource(visit, arg);
 }
 
 }  // namespace cmwq::detect
@@ -91,6 +97,7 @@ namespace cmwq::pool {
 
 BlockingSource* AttachDetector(int cpu, Watched* watched) {
   using namespace detect;
+  if (BlockingSource* const exact = AttachBpfSource(cpu, watched)) return exact;
   if (base::g_conf.canary == 0 || cpu < 0 || cpu >= platform::CpuSet::kMaxCpus) return nullptr;
   Site* const site = SiteFor(cpu);
   if (site == nullptr || !site->canary.Watch(watched)) return nullptr;

@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 
+#include "hooks/detect/block_sites.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
@@ -111,6 +112,7 @@ bool Canary::LookOnce(pool::Watched* watched) {
       alarms_.fetch_add(1, std::memory_order_relaxed);
       continue;
     }
+    NoteBlockSite(suspects[i].tid);  // before: the next worker takes the CPU from us
     if (watched->Presume(suspects[i])) {
       found_.fetch_add(1, std::memory_order_relaxed);
       acted = true;

@@ -13,6 +13,8 @@ using SpawnFn = int (*)(void* (*fn)(void*), void* arg, unsigned long stack_bytes
 
 // Before the first AttachDetector.
 void SetSpawn(SpawnFn spawn);
+// As SpawnFn, by the function that was set.
+int SpawnThread(void* (*fn)(void*), void* arg, unsigned long stack_bytes);
 
 // Calls visit for each running detector.
 void ForEachDetector(void (*visit)(int cpu, const pool::BlockingSource& source, void* arg),

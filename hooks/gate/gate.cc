@@ -284,8 +284,10 @@ Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
   // A handler that runs while we wait makes its calls plainly. Not restored by unwinding: the thread
   // is cancelled then, and its depth keeps the rest of its life plain.
   ++t_state.depth;
+  EnterPhase(m, pool::Phase::kEngine);
   const Wait result =
       m->gate->WaitFor(m, fd, events, DeadlineOf(timeout_ns), &e->home, HomeOf(m->gate));
+  EnterPhase(m, pool::Phase::kItem);
   m->frame = nullptr;
   --t_state.depth;
   if (m->gate->lost()) g_refused.store(true, std::memory_order_relaxed);
@@ -297,7 +299,9 @@ void Admit() {
   if (m == nullptr || t_state.depth != 0 || t_state.held_locks != 0) return;
   ++t_state.depth;
   m->cancellable = false;
+  EnterPhase(m, pool::Phase::kEngine);
   m->gate->Admit(m);
+  EnterPhase(m, pool::Phase::kItem);
   m->frame = nullptr;
   --t_state.depth;
 }
@@ -313,7 +317,9 @@ void EnterSlow(Hook hook) {
   count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   // A handler interrupted one of our own sections: the lock is taken, and the thread runs anyway.
   m->in_block = sync::t_locks_held == 0;
-  if (m->in_block) m->gate->Sleeping(m);
+  if (!m->in_block) return;
+  EnterPhase(m, pool::Phase::kAnnounced);
+  m->gate->Sleeping(m);
 }
 
 void LeaveSlow() {
@@ -323,7 +329,9 @@ void LeaveSlow() {
   }
   Member* const m = Self();
   if (m == nullptr) return;  // it left the gate inside the bracket
-  if (m->in_block) m->gate->Running(m);
+  if (!m->in_block) return;
+  m->gate->Running(m);
+  EnterPhase(m, pool::Phase::kItem);
   m->in_block = false;
 }
 
@@ -433,6 +441,7 @@ void ThreadExit() {
 void AfterForkInChild() {
   Member* const m = Self();
   if (IsPinned(m)) m->own_mask.StoreAffinity(0);
+  if (m != nullptr) m->audit = nullptr;  // the way out of a wait leads past it; its ring was not inherited
   // From the storage: another thread of the parent may have been making them.
   for (int i = 0; i < g_storage.n; ++i) g_storage.gate[i]->AfterForkInChild();
   CloseGates(&g_storage);
@@ -444,6 +453,7 @@ void AfterForkInChild() {
   g_making.store(0, std::memory_order_relaxed);
   g_tick_state.store(0, std::memory_order_relaxed);
   pool::ForgetDetectors();
+  pool::ForgetSwitchAudits();
 }
 
 void SetLibraryWorker(void (*sleeping)(), void (*running)()) {

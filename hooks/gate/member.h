@@ -11,6 +11,7 @@
 #include "runtime/base/intrusive_list.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/pool/state_word.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::gate {
 
@@ -41,9 +42,15 @@ struct Member {
   std::atomic<bool> placed;            // AT(NoteOwnPlacement, WaitInput): relaxed, it has to leave
   const void* frame;                   // S: of its sleep in the present wait; null: none
   platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
+  pool::SwitchAudit* audit;            // S: null: its switches are not counted
   // Statistics, single writer, relaxed.
   std::atomic<uint64_t> blocks[static_cast<int>(Hook::kCount)];  // AT(EnterSlow, Report): relaxed
 };
+
+// What the member's audit is told; a request counts as an item, the boundary as the engine's business.
+inline void EnterPhase(Member* m, pool::Phase phase) {
+  if (__builtin_expect(m->audit != nullptr, 0)) m->audit->Enter(phase, nullptr);
+}
 
 }  // namespace cmwq::gate
 

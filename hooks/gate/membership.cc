@@ -87,6 +87,8 @@ Member* CpuGate::Take() {
   conc_.Running(*m->word);
   m->tid.store(base::Tid(), std::memory_order_release);  // pairs with ListSuspects
   conc_.ClearFlags(*m->word, pool::WorkerFlag::kPrep);   // counted from here on
+  m->audit = pool::OpenSwitchAudit(cpu_);
+  EnterPhase(m, pool::Phase::kItem);
   return m;
 }
 
@@ -95,6 +97,8 @@ void CpuGate::Release(Member* m) {
   Abandon(m);
   const bool last = conc_.SetFlags(*m->word, pool::WorkerFlag::kPrep);
   m->tid.store(0, std::memory_order_relaxed);
+  if (m->audit != nullptr) m->audit->End();
+  m->audit = nullptr;
   {
     sync::MutexLock hold(lock_);
     population_.store(population_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);

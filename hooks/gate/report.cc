@@ -8,6 +8,8 @@
 #include "runtime/base/conf.h"
 #include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
+#include "runtime/pool/dump.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::gate {
 namespace {
@@ -83,6 +85,15 @@ void ReportDetector(int cpu, const pool::BlockingSource& source, void* arg) {
       .Number(source.blocks_found(), 0);
 }
 
+class AuditLines final : public pool::LineWriter {
+ public:
+  explicit AuditLines(int fd) : fd_(fd) {}
+  void Line(const char* line) override { gate::Line(fd_).Name(line, 0); }
+
+ private:
+  const int fd_;
+};
+
 void ReportHooks(int fd, Gates* gates) {
   Line(fd).Name("  announced blocks by hook", 0);
   for (int h = 0; h < static_cast<int>(Hook::kCount); ++h) {
@@ -127,6 +138,8 @@ void Report(int fd) {
   for (int i = 0; i < gates->n; ++i) ReportGate(fd, gates->gate[i]);
   int out = fd;
   detect::ForEachDetector(&ReportDetector, &out);
+  AuditLines lines(fd);
+  pool::WriteSwitches(&lines);
   ReportHooks(fd, gates);
 }
 

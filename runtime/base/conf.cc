@@ -13,6 +13,7 @@ constinit Conf g_conf;
 
 namespace {
 constexpr const char* kScopeNames[] = {"cpu", "smt", "cache_shard", "cache", "numa", "system"};
+constexpr const char* kSwitchesNames[] = {"off", "getrusage", "perf", "bpf", "exact"};
 }  // namespace
 
 const ConfKey kConfKeys[] = {
@@ -41,6 +42,8 @@ const ConfKey kConfKeys[] = {
     {"panic_on_stall", &Conf::panic_on_stall, 0, 1'000'000, "abort at so many stalls (0: never)"},
     {"panic_on_stall_time", &Conf::panic_on_stall_time, 0, 1'000'000,
      "abort at a stall of so many seconds (0: never)"},
+    {"switches", &Conf::switches, kSwitchesOff, kSwitchesExact,
+     "who counts the workers' context switches", kSwitchesNames},
     {"tick_ms", &Conf::tick_ms, 1, 1000, "period of the manager's tick while work waits"},
     {"watchdog_thresh", &Conf::watchdog_thresh, 0, 86'400, "seconds until a stall is reported (0: off)"},
     {"worker_stack_kb", &Conf::worker_stack_kb, 0, 1'048'576, "stack of a worker (0: default)"},

@@ -9,6 +9,10 @@
 
 namespace cmwq::base {
 
+// Values of `switches`.
+inline constexpr int64_t kSwitchesOff = 0, kSwitchesRusage = 1, kSwitchesPerf = 2, kSwitchesBpf = 3,
+                         kSwitchesExact = 4;
+
 struct Conf {
   // Engine.
   int64_t idle_timeout_ms = 300'000;   // kernel IDLE_WORKER_TIMEOUT
@@ -31,6 +35,7 @@ struct Conf {
   int64_t leak_check = 0;              // costs ten system calls per item
 #endif
   int64_t canary = 1;                  // SCHED_IDLE canary; 0: the tick alone
+  int64_t switches = kSwitchesOff;     // who counts the workers' context switches
   int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
   // Preload.
   int64_t gate_limit = 1;              // requests that may run per CPU

@@ -3,6 +3,8 @@
 #include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
 #include "runtime/core/runtime.h"
+#include "runtime/pool/dump.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::core {
 namespace {
@@ -57,6 +59,8 @@ void Runtime::Report(int fd) {
       base::Pid());
   WriteLine(fd, line, n);
   table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });
+  pool::FdWriter out(fd);
+  pool::WriteSwitches(&out);
 }
 
 }  // namespace cmwq::core

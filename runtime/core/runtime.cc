@@ -12,6 +12,7 @@
 #include "runtime/core/io.h"
 #include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/pool/switch_audit.h"
 #include "runtime/wq/attrs.h"
 #include "runtime/wq/dependency.h"
 #include "runtime/wq/work_word.h"
@@ -217,6 +218,7 @@ void Runtime::AfterForkInChild() {
                        &DropWork);
   }
   pool::ForgetDetectors();
+  pool::ForgetSwitchAudits();
   wq::ResetDependenciesAfterFork();
   r.mu_.ResetAfterFork();
   r.table_.mu.ResetAfterFork();

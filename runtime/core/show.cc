@@ -3,6 +3,7 @@
 #include "runtime/wq/show.h"
 
 #include "runtime/core/runtime.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::core {
 
@@ -50,6 +51,7 @@ void Runtime::Show(int fd) {
   if (!started()) return;
   ShowQueues(&out);
   ShowPools(&out);
+  pool::WriteSwitches(&out);
 }
 
 }  // namespace cmwq::core

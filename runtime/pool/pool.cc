@@ -34,6 +34,7 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       events_(events),
       conf_(conf),
       leak_check_(conf->leak_check != 0),
+      audited_(conf->switches != base::kSwitchesOff),
       words_(static_cast<StateWord*>(ZeroPages(sizeof(StateWord) * conf->max_workers))),
       slots_(static_cast<std::atomic<Worker*>*>(
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),

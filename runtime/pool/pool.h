@@ -112,7 +112,10 @@ class WorkerPool final : public Watched {
 
   // Hooks of the calling worker.
   void Sleeping(Worker* w) CMWQ_EXCLUDES(lock);
-  void Running(Worker* w) { conc_.Running(*w->word); }
+  void Running(Worker* w) {
+    conc_.Running(*w->word);
+    if (__builtin_expect(audited_, 0)) AuditRunning(w);
+  }
 
   // `node` is on the worklist or on a worker's own list; it may be any address. Looks at every item: for
   // checks.
@@ -162,6 +165,8 @@ class WorkerPool final : public Watched {
   static void* WorkerMain(void* worker);
   void WorkerLoop(Worker* w) CMWQ_EXCLUDES(lock);
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
+  void Call(Worker* w, PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work);
+  static void AuditRunning(Worker* w);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
   void ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail = nullptr)
@@ -233,6 +238,7 @@ class WorkerPool final : public Watched {
   platform::EventThread* const events_;            // I
   const base::Conf* const conf_;                   // I
   const bool leak_check_;                          // I: conf.leak_check
+  const bool audited_;                             // I: conf.switches: workers may have an audit
   std::atomic<BlockingSource*> detector_{nullptr}; // AT(FindDetector, ArmDetector): set once
   std::atomic<bool> served_{false};                // AT(CreateWorker, served): has had a worker
   // One thread makes the first worker. Changes under the lock; relaxed look without it, a hint.

@@ -14,6 +14,7 @@
 #include "runtime/pool/hog_table.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::pool {
 namespace {
@@ -53,6 +54,7 @@ uint64_t WorkerPool::StallPeriodNs() const {
 void WorkerPool::TickFire(platform::Timer* t) {
   WorkerPool* const pool = WatchOf(t)->pool;
   HogReport reports[kMaxHogReports];
+  if (pool->audited_) DrainSwitchAudits();
   const int hogs = pool->FindHogs(reports);
   const int repaired = pool->RepairDrift();
   if (hogs > 0 || (repaired != 0 && !pool->watch_.drift_reported)) {

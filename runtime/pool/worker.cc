@@ -11,6 +11,7 @@
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/sched_hooks.h"
+#include "runtime/pool/switch_audit.h"
 #include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
@@ -20,7 +21,7 @@ thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec")
 
 using work::WorkOf;
 
-// The call with everything around it that costs time.
+// The call with a look at what it leaves behind.
 void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
   const Worker* const w = CurrentWorker();
   ThreadAttributes attributes;
@@ -41,6 +42,23 @@ void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
 }  // namespace
 
 constinit Callback g_worker_start = nullptr;
+
+// The call with everything around it that costs time.
+void WorkerPool::Call(Worker* w, PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
+  if (w->audit != nullptr) w->audit->Enter(Phase::kItem, fn);
+  if (leak_check_) {
+    CallChecked(pwq, fn, work);
+  } else {
+    fn(work);
+  }
+  // In the child of a fork the audit is the parent's.
+  if (w->audit != nullptr && CurrentWorker() == w) w->audit->Enter(Phase::kEngine, nullptr);
+}
+
+void WorkerPool::AuditRunning(Worker* w) {
+  if (w->audit == nullptr) return;
+  w->audit->Enter(w->current_fn != nullptr ? Phase::kItem : Phase::kEngine, w->current_fn);
+}
 
 Worker* CurrentWorker() { return t_worker; }
 void SetCurrentWorker(Worker* worker) { t_worker = worker; }
@@ -92,8 +110,11 @@ void* WorkerPool::WorkerMain(void* arg) {
   w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
   SetCurrentWorker(w);
   if (g_worker_start != nullptr) g_worker_start();
+  if (w->pool->audited_) w->audit = OpenSwitchAudit(w->pool->attrs_.cpu);
   w->pool->WorkerLoop(w);
   SetCurrentWorker(nullptr);
+  if (w->audit != nullptr) w->audit->End();
+  w->audit = nullptr;
   w->pool->Retire(w);
   return nullptr;
 }
@@ -221,10 +242,10 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fai
   Wake(wake);
 
   CMWQ_TEST_POINT("worker.before_fn");
-  if (__builtin_expect(fail == nullptr && !leak_check_, 1)) {
+  if (__builtin_expect(fail == nullptr && !leak_check_ && !audited_, 1)) {
     fn(work);
   } else {
-    fail != nullptr ? fail(work, EAGAIN) : CallChecked(pwq, fn, work);
+    fail != nullptr ? fail(work, EAGAIN) : Call(w, pwq, fn, work);
   }
   CMWQ_TEST_POINT("worker.after_fn");
 
@@ -316,6 +337,10 @@ void WorkerPool::Retire(Worker* w) {
 // Hook: the calling worker blocks.
 void WorkerPool::Sleeping(Worker* w) {
   w->nr_sleeps.store(w->nr_sleeps.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  // First: should Kick have to wait for the lock, that is part of the announced block.
+  if (__builtin_expect(audited_, 0) && w->audit != nullptr) {
+    w->audit->Enter(Phase::kAnnounced, nullptr);
+  }
   if (conc_.Sleeping(*w->word)) Kick();
 }
 

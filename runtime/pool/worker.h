@@ -21,6 +21,7 @@ namespace cmwq::pool {
 
 class WorkerPool;
 class PwqBase;
+class SwitchAudit;
 
 struct alignas(64) Worker {
   Worker() { base::ListInit(&entry); }
@@ -53,6 +54,7 @@ struct alignas(64) Worker {
   std::atomic<uint64_t> nr_executed{0};  // AT(ProcessOneWork, Report): relaxed, a count only
 
   // The rest: reports, detectors, culling.
+  SwitchAudit* audit = nullptr;          // S: null: its switches are not counted
   char desc[32] = "";                    // L: cmwq_set_worker_desc; see described
   uint64_t last_active_ns = 0;           // K: when it went idle
   uint64_t batch_ns = 0;                 // K: for reports: when it last left the idle list
@@ -64,7 +66,7 @@ struct alignas(64) Worker {
   uint64_t hog_executed = 0;             // S: the event thread
   uint64_t hog_cpu_ns = 0;               // S: the event thread
 };
-static_assert(offsetof(Worker, hash_next) == 64 && offsetof(Worker, desc) == 128);
+static_assert(offsetof(Worker, hash_next) == 64 && offsetof(Worker, audit) == 128);
 
 // The worker that the calling thread is, or null.
 Worker* CurrentWorker();

@@ -17,6 +17,7 @@ ALLOWED = {
     'hooks/gate': ['hooks/detect'] + RUNTIME[:4] + [PUBLIC],
     'hooks/preload': ['hooks/gate', 'runtime/base'],
     'tools': [PUBLIC, 'hooks/detect', 'runtime/base', 'runtime/platform'],
+    'tools/bpf': ['hooks/detect', 'tools', PUBLIC],  # the memory that the BPF program and the library share
     'bench': RUNTIME + [PUBLIC],
     'examples': [PUBLIC],
     'tests': None,  # everything

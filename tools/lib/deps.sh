@@ -21,6 +21,7 @@ packages_check=(
   libabsl-dev
   libasio-dev
   libbenchmark-dev
+  libbpf-dev
   libclang-rt-14-dev
   libgmock-dev
   libgtest-dev
