@@ -1,13 +1,14 @@
-// How long a CPU is without its work when a worker blocks, by kind of block and by how it is learned;
-// what is done wrong on the way; what looking for blocks costs a worker that computes. One table.
+// How long a CPU is without its work when a worker blocks, by kind of block and by how it is
+// learned; what is done wrong on the way; what looking for blocks costs a worker that computes. One
+// table.
 //
 //   told     the block is announced; beside it the same block behind a bare futex hand-over
 //   canary   nobody announces it, the canary finds it
-//   tick     the same where SCHED_IDLE is refused: the canary's loop at normal priority every tick_ms
-//   poll     as libdispatch on Linux: /proc is read once a second
+//   tick     the same where SCHED_IDLE is refused: the canary's loop at normal priority every
+//   tick_ms poll     as libdispatch on Linux: /proc is read once a second
 //
-// Rows and ways are interleaved: rounds of children, in a child passes over all rows. Times of a pass
-// that cannot be prepared (a page that stays in the cache) are left out and counted.
+// Rows and ways are interleaved: rounds of children, in a child passes over all rows. Times of a
+// pass that cannot be prepared (a page that stays in the cache) are left out and counted.
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -196,8 +197,8 @@ void MeasureWay(const Plan& plan, Way way, const Row* only, ChildResult* result)
   for (long pass = 0; pass < passes; ++pass) {
     for (Live& live : lives) {
       Supplier* const supplier = live.own_supplier ? live.own_supplier.get() : cmwq.get();
-      // Threads are made and caches warmed by samples that do not count, except where each costs half
-      // a second.
+      // Threads are made and caches warmed by samples that do not count, except where each costs
+      // half a second.
       for (int i = 0; way == Way::kCanary && i < (pass == 0 ? 8 : 2); ++i) {
         MeasureOne(plan, &live, supplier, false);
       }
@@ -279,7 +280,8 @@ const Total* BareOf(const std::vector<Total>& totals, const BlockKind* kind) {
   return nullptr;
 }
 
-void PrintRow(const Row& row, const Total& total, const std::vector<Total>& totals, Report* report) {
+void PrintRow(const Row& row, const Total& total, const std::vector<Total>& totals,
+              Report* report) {
   const std::string name = NameOf(row);
   const auto& sum = total.sum;
   for (const Measured& m : sum) {
@@ -305,8 +307,7 @@ void PrintRow(const Row& row, const Total& total, const std::vector<Total>& tota
   }
   report->Row({name, Number(us, 0.5, 2), Number(us, 0.9, 2), Number(us, 0.99, 2), Number(us, 1, 0),
                total.medians.empty() ? "-" : total.medians.Spread(2), ratio, wrong,
-               std::to_string(us.size()),
-               Number(total.us[1], 0.5, 0), Number(total.us[1], 0.99, 0),
+               std::to_string(us.size()), Number(total.us[1], 0.5, 0), Number(total.us[1], 0.99, 0),
                Number(total.us[2], 0.5, 0), Number(total.us[2], 1, 0), verdict.Cell()});
   if (sum[0].missed > 0) report->Note(name + ": never found: " + std::to_string(sum[0].missed));
   if (sum[0].short_ > 0) {
@@ -323,9 +324,11 @@ struct BurstRow {
   Company company;
 };
 constexpr BurstRow kBurstRows[] = {
-    {"burst", "computing, nobody else", {false, false}},
-    {"burst_others", "computing, other CPUs busy", {true, false}},
-    {"burst_hostile", "computing, other CPUs busy, interloper", {true, true}},
+    {"burst", "computing, nobody else", {false, false, false}},
+    {"burst_others", "computing, other CPUs busy", {true, false, false}},
+    {"burst_hostile", "computing, other CPUs busy, interloper", {true, true, false}},
+    {"mixed", "computing and sleeping, nobody else", {false, false, true}},
+    {"mixed_hostile", "computing and sleeping, other CPUs busy, interloper", {true, true, true}},
 };
 constexpr size_t kBurstRowCount = sizeof(kBurstRows) / sizeof(kBurstRows[0]);
 
@@ -355,8 +358,8 @@ bool RunCostRow(const Plan& plan, const CostRow& row, Samples* percent) {
   for (const int with : {1, 0, 0, 1}) {
     const auto result = InChild<double>([&](double* r) {
       // The long item is to stay one that counts.
-      setenv("CMWQ_CONF", with != 0 ? "cpu_intensive_thresh_us=0"
-                                    : "cpu_intensive_thresh_us=0,canary=0", 1);
+      setenv("CMWQ_CONF",
+             with != 0 ? "cpu_intensive_thresh_us=0" : "cpu_intensive_thresh_us=0,canary=0", 1);
       RunBound(plan.cpu, plan.other, row.items, kCostMs, r);
     });
     if (!result) return false;
@@ -368,19 +371,23 @@ bool RunCostRow(const Plan& plan, const CostRow& row, Samples* percent) {
 
 void PrintBursts(const BurstRow& row, const BurstResult& sum, Report* report) {
   Verdict verdict;
-  const double wrong =
-      static_cast<double>(sum.Wrong()) * 10'000 / static_cast<double>(sum.bursts);
+  const double wrong = static_cast<double>(sum.wrong) * 10'000 / static_cast<double>(sum.bursts);
   verdict.Add(report, std::string(row.name) + ": wrong actions per 10000", wrong, kWrongBar);
-  verdict.Add(report, std::string(row.name) + ": extra switches per wrong action",
-              sum.ExtraPerWrong(), 1);
+  if (!row.company.sleeps) {
+    verdict.Add(report, std::string(row.name) + ": extra switches per wrong action",
+                sum.ExtraPerWrong(), 1);
+  }
   report->Row({row.name, "-", "-", "-", "-", "-", "-", Fixed(wrong, 1), std::to_string(sum.bursts),
                "-", "-", "-", "-", verdict.Cell()});
-  report->Note(std::string(row.name) + ": presumed " + std::to_string(sum.presumed) +
-               ", bursts that overlapped " + std::to_string(sum.overlaps) +
-               ", voluntary switches in bursts " + std::to_string(sum.switches) +
-               ", involuntary per burst " +
-               Fixed(static_cast<double>(sum.involuntary) / static_cast<double>(sum.bursts), 3) +
-               ", extra switches per wrong action " + Fixed(sum.ExtraPerWrong(), 2));
+  std::string note =
+      std::string(row.name) + ": presumed " + std::to_string(sum.presumed) + ", overlapped " +
+      std::to_string(sum.overlaps) + ", slept while computing " + std::to_string(sum.switches) +
+      ", preempted per burst " +
+      Fixed(static_cast<double>(sum.involuntary) / static_cast<double>(sum.bursts), 3);
+  if (!row.company.sleeps) {
+    note += ", more of it per wrong action " + Fixed(sum.ExtraPerWrong(), 2);
+  }
+  report->Note(note);
 }
 
 bool CheckList(const std::string& list, const std::vector<std::string>& known, const char* option) {

@@ -3,7 +3,6 @@
 
 #include "bench/detection_blocks.h"
 
-#include <cmwq/blocking.hpp>
 #include <cmwq/io.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
@@ -14,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cmwq/blocking.hpp>
 #include <cstdlib>
 
 #include "bench/harness.h"
@@ -173,9 +173,8 @@ class UringBlock final : public Block {
     io_uring_params params = {};
     fd_ = static_cast<int>(syscall(SYS_io_uring_setup, 4, &params));
     if (fd_ < 0) return;
-    const size_t length =
-        std::max(params.sq_off.array + params.sq_entries * sizeof(uint32_t),
-                 params.cq_off.cqes + params.cq_entries * sizeof(io_uring_cqe));
+    const size_t length = std::max(params.sq_off.array + params.sq_entries * sizeof(uint32_t),
+                                   params.cq_off.cqes + params.cq_entries * sizeof(io_uring_cqe));
     ring_ = Map(length, IORING_OFF_SQ_RING);
     sqes_ = Map(params.sq_entries * sizeof(io_uring_sqe), IORING_OFF_SQES);
     if ((params.features & IORING_FEAT_SINGLE_MMAP) == 0) abort();
@@ -194,9 +193,7 @@ class UringBlock final : public Block {
     *left = NowNs();
     syscall(SYS_io_uring_enter, fd_, 0, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
   }
-  void Clear() override {
-    *cq_head_ = __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE);
-  }
+  void Clear() override { *cq_head_ = __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE); }
 
  protected:
   bool DoRelease() override {

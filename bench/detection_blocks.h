@@ -3,7 +3,8 @@
 //
 // The stamp of a block is NowNs() taken directly before the instruction, or the library call, that
 // blocks; 30 ns lie between the two. Three kinds differ, and say so where they are defined: the
-// resolver, whose own work would count otherwise, and those whose lock must first be taken by others.
+// resolver, whose own work would count otherwise, and those whose lock must first be taken by
+// others.
 
 #ifndef CMWQ_BENCH_DETECTION_BLOCKS_H_
 #define CMWQ_BENCH_DETECTION_BLOCKS_H_
@@ -17,9 +18,9 @@ namespace cmwq::bench {
 
 // Everything that kinds need of their surroundings.
 struct BlockSetup {
-  uint64_t hold_ns;         // how long a block must last at least if nobody ends it
-  int other_cpu;            // for helper threads
-  int scratch_fd = -1;      // file of kScratchBytes on a real disk; -1: none
+  uint64_t hold_ns;           // how long a block must last at least if nobody ends it
+  int other_cpu;              // for helper threads
+  int scratch_fd = -1;        // file of kScratchBytes on a real disk; -1: none
   bool own_resolver = false;  // OwnResolver succeeded
 };
 
@@ -67,11 +68,12 @@ extern const BlockKind kAnnouncedFutex, kAnnouncedIoRead, kAnnouncedIoSleep, kAn
 extern const BlockKind kFutex, kAsmSleep, kAsmRead, kLibcRead, kLibcSleep, kDiskFault, kUserFault,
     kResolver, kStdio, kLoader, kPipeMutex, kInodeLock, kFileLock, kMmapLock, kUring;
 
-// Namespaces of our own in which /etc/resolv.conf names a server on loopback that nobody runs but us.
-// The calling process must have one thread. False: refused.
+// Namespaces of our own in which /etc/resolv.conf names a server on loopback that nobody runs but
+// us. The calling process must have one thread. False: refused.
 bool OwnResolver();
 
-// A file of kScratchBytes in `folder`, written and unlinked. -1: the folder is in memory, or it fails.
+// A file of kScratchBytes in `folder`, written and unlinked. -1: the folder is in memory, or it
+// fails.
 int MakeScratch(const std::string& folder);
 
 }  // namespace cmwq::bench

@@ -85,28 +85,45 @@ Usage OwnUsage() {
 
 struct Burst {
   struct cmwq_work work;  // first: Execute
+  uint64_t sleep_ns;      // in the middle; 0: not at all
   bool overlaps;
+  long wrong;
   Usage usage;
 };
 
 struct Bursts {
   long turns;
-  int go;                    // all are queued
-  std::atomic<int> active;   // AT(Execute, Execute)
+  int go;                   // all are queued
+  std::atomic<int> active;  // AT(Execute, Execute)
 };
 Bursts g_bursts;
 
+// Computes, and looks at what others made of it.
+void Segment(Burst* burst, long turns) {
+  const pool::StateWord* const word = pool::CurrentWorker()->word;
+  const Usage before = OwnUsage();
+  const uint32_t seen = word->Load();
+  Compute(turns);
+  const bool changed = word->Load() != seen;
+  const Usage after = OwnUsage();
+  burst->usage.voluntary += after.voluntary - before.voluntary;
+  burst->usage.involuntary += after.involuntary - before.involuntary;
+  burst->wrong += changed && after.voluntary == before.voluntary ? 1 : 0;
+}
+
 void Execute(struct cmwq_work* work) {
   Burst* const burst = reinterpret_cast<Burst*>(work);
-  // The others of this CPU are not between two bursts: one that was taken out of the count is.
   while (__atomic_load_n(&g_bursts.go, __ATOMIC_ACQUIRE) == 0) {
   }
-  const Usage before = OwnUsage();
   burst->overlaps = g_bursts.active.fetch_add(1, std::memory_order_relaxed) > 0;
-  Compute(g_bursts.turns);
+  if (burst->sleep_ns == 0) {
+    Segment(burst, g_bursts.turns);
+  } else {
+    Segment(burst, g_bursts.turns / 2);
+    SleepNs(burst->sleep_ns);
+    Segment(burst, g_bursts.turns / 2);
+  }
   g_bursts.active.fetch_sub(1, std::memory_order_relaxed);
-  const Usage after = OwnUsage();
-  burst->usage = {after.voluntary - before.voluntary, after.involuntary - before.involuntary};
 }
 
 void ForEachPool(void (*visit)(const pool::PoolStats& stats, uint64_t* sum), uint64_t* sum) {
@@ -125,6 +142,7 @@ uint64_t Presumed() {
 void BurstResult::Add(const BurstResult& other) {
   bursts += other.bursts;
   presumed += other.presumed;
+  wrong += other.wrong;
   switches += other.switches;
   overlaps += other.overlaps;
   involuntary += other.involuntary;
@@ -133,24 +151,26 @@ void BurstResult::Add(const BurstResult& other) {
 
 double BurstResult::ExtraPerWrong() const {
   const long alone = bursts - overlaps;
-  if (overlaps == 0 || alone <= 0 || Wrong() == 0) return 0;
-  const double usual = static_cast<double>(involuntary - overlap_involuntary) /
-                       static_cast<double>(alone);
+  if (overlaps == 0 || alone <= 0 || wrong == 0) return 0;
+  const double usual =
+      static_cast<double>(involuntary - overlap_involuntary) / static_cast<double>(alone);
   return (static_cast<double>(overlap_involuntary) - usual * static_cast<double>(overlaps)) /
-         static_cast<double>(Wrong());
+         static_cast<double>(wrong);
 }
 
 void CalibrateBursts() { TurnsPerMs(); }
 
-void RunBursts(int cpu, int own_cpu, long count, long us, const Company& company, BurstResult* result) {
+void RunBursts(int cpu, int own_cpu, long count, long us, const Company& company,
+               BurstResult* result) {
   g_bursts.turns = TurnsPerMs() * us / 1000;
   const Neighbours neighbours(cpu, company);
   struct cmwq_workqueue* const queue = cmwq_alloc_workqueue("bursts", 0, 0);
   PinSelf(own_cpu);  // not before the library has seen which CPUs there are
   std::vector<Burst> bursts(static_cast<size_t>(count));
-  for (Burst& burst : bursts) {
-    cmwq_work_init(&burst.work, &Execute);
-    cmwq_queue_work_on(cpu, queue, &burst.work);
+  for (size_t i = 0; i < bursts.size(); ++i) {
+    if (company.sleeps) bursts[i].sleep_ns = 10'000 + i * 7919 % 180'000;
+    cmwq_work_init(&bursts[i].work, &Execute);
+    cmwq_queue_work_on(cpu, queue, &bursts[i].work);
   }
   const uint64_t presumed = Presumed();
   __atomic_store_n(&g_bursts.go, 1, __ATOMIC_RELEASE);
@@ -158,10 +178,15 @@ void RunBursts(int cpu, int own_cpu, long count, long us, const Company& company
   result->bursts = count;
   result->presumed = static_cast<long>(Presumed() - presumed);
   for (const Burst& burst : bursts) {
+    result->wrong += burst.wrong;
     result->switches += burst.usage.voluntary;
     result->involuntary += burst.usage.involuntary;
     result->overlaps += burst.overlaps ? 1 : 0;
     if (burst.overlaps) result->overlap_involuntary += burst.usage.involuntary;
+  }
+  // Who never sleeps is presumed wrongly, also if the word was put right before we looked.
+  if (!company.sleeps) {
+    result->wrong = std::max(result->wrong, result->presumed - result->switches);
   }
 }
 

@@ -28,8 +28,8 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
-// A page of a file that is not in the page cache. How long it takes is up to the disk; nobody can end
-// it, and a fast one may be through before anybody has noticed.
+// A page of a file that is not in the page cache. How long it takes is up to the disk; nobody can
+// end it, and a fast one may be through before anybody has noticed.
 class DiskFaultBlock final : public Block {
  public:
   explicit DiskFaultBlock(int fd) : fd_(fd) {
@@ -133,11 +133,11 @@ class ResolverBlock final : public Block {
       timespec arrived, wall;
       memcpy(&arrived, CMSG_DATA(c), sizeof(arrived));
       clock_gettime(CLOCK_REALTIME, &wall);
-      const int64_t ago = (wall.tv_sec - arrived.tv_sec) * 1'000'000'000 +
-                          (wall.tv_nsec - arrived.tv_nsec);
+      const int64_t ago =
+          (wall.tv_sec - arrived.tv_sec) * 1'000'000'000 + (wall.tv_nsec - arrived.tv_nsec);
       asked_ = NowNs() - static_cast<uint64_t>(ago);
     }
-    text[2] |= 0x80;                                         // an answer:
+    text[2] |= 0x80;                                             // an answer:
     text[3] = static_cast<unsigned char>((text[3] & 0xf0) | 3);  // no such name
     return sendto(server_, text, static_cast<size_t>(n), 0, reinterpret_cast<sockaddr*>(&from),
                   sizeof(from)) == n;

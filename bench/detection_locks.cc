@@ -1,5 +1,5 @@
-// Locks that a program does not take itself: the loader's, and the kernel's of a pipe, an inode and an
-// address space. Another thread must hold each one while the worker runs into it.
+// Locks that a program does not take itself: the loader's, and the kernel's of a pipe, an inode and
+// an address space. Another thread must hold each one while the worker runs into it.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -58,7 +58,8 @@ class Holder {
   std::unique_ptr<Thread> thread_;
 };
 
-// dlopen while another thread is inside the constructor of a library, where the loader's lock is held.
+// dlopen while another thread is inside the constructor of a library, where the loader's lock is
+// held.
 class LoaderBlock final : public Block, private Holder {
  public:
   explicit LoaderBlock(int cpu) : library_(BuildFile("bench/libdetection-slow-load.so")) {
@@ -99,8 +100,8 @@ class LoaderBlock final : public Block, private Holder {
   int loading_[2], go_on_[2];
 };
 
-// The holder writes from a page that is missing: it sleeps in the middle of the copy, with the lock.
-// The owner being off its CPU, the kernel does not spin for the lock either.
+// The holder writes from a page that is missing: it sleeps in the middle of the copy, with the
+// lock. The owner being off its CPU, the kernel does not spin for the lock either.
 class CopyBlock : public Block, private Holder {
  public:
   void Clear() override { WaitUntilIdle(); }
@@ -163,15 +164,15 @@ class InodeLockBlock final : public CopyBlock {
   const int fd_;
 };
 
-// The lock of the address space: another thread changes the protection of many pages, the worker asks
-// something about a page. The holder begins when the worker is about to ask, for it cannot be made to
-// hold the lock until it is told: the stamp is kHeadStartNs after that, and the block lasts as long as
-// the holder's call does, a few milliseconds.
+// The lock of the address space: another thread changes the protection of many pages, the worker
+// asks something about a page. The holder begins when the worker is about to ask, for it cannot be
+// made to hold the lock until it is told: the stamp is kHeadStartNs after that, and the block lasts
+// as long as the holder's call does, a few milliseconds.
 class MmapLockBlock final : public Block, private Holder {
  public:
   MmapLockBlock(size_t bytes, int cpu) : bytes_(bytes) {
-    void* const at = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                          -1, 0);
+    void* const at =
+        mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) abort();
     area_ = static_cast<char*>(at);
     madvise(area_, bytes_, MADV_NOHUGEPAGE);

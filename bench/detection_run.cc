@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <optional>
+#include <random>
 
 #include "bench/harness.h"
 #include "runtime/core/runtime.h"
@@ -65,14 +65,15 @@ class CmwqSupplier final : public Supplier {
 // A thread that makes one call each time it is asked to.
 class Caller {
  public:
-  Caller(int cpu, std::function<void()> call) : call_(std::move(call)), thread_(cpu, [this] {
-    tid_ = static_cast<int>(syscall(SYS_gettid));
-    for (;;) {
-      FutexWaitWhile(&order_, 0);
-      if (__atomic_exchange_n(&order_, 0, __ATOMIC_ACQUIRE) < 0) return;
-      call_();
-    }
-  }) {}
+  Caller(int cpu, std::function<void()> call)
+      : call_(std::move(call)), thread_(cpu, [this] {
+          tid_ = static_cast<int>(syscall(SYS_gettid));
+          for (;;) {
+            FutexWaitWhile(&order_, 0);
+            if (__atomic_exchange_n(&order_, 0, __ATOMIC_ACQUIRE) < 0) return;
+            call_();
+          }
+        }) {}
   ~Caller() { Ask(-1); }
   void Ask(int order = 1) {
     __atomic_store_n(&order_, order, __ATOMIC_RELEASE);
@@ -104,17 +105,19 @@ class BareSupplier final : public Supplier {
   Caller second_, first_;
 };
 
-// What of libdispatch's monitor matters here. It looks at the workers of a class only while something
-// is queued there; a worker counts as running when its state is R; one thread is added per look.
+// What of libdispatch's monitor matters here. It looks at the workers of a class only while
+// something is queued there; a worker counts as running when its state is R; one thread is added
+// per look.
 class PollSupplier final : public Supplier {
  public:
   explicit PollSupplier(int cpu)
-      : second_(cpu, [this] { exchange_->Next(); }), first_(cpu, [this] { exchange_->Blocker(); }),
+      : second_(cpu, [this] { exchange_->Next(); }),
+        first_(cpu, [this] { exchange_->Blocker(); }),
         monitor_(-1, [this] { Monitor(); }) {}
   ~PollSupplier() override { __atomic_store_n(&end_, 1, __ATOMIC_RELEASE); }
 
   void Start(Exchange* exchange) override {
-    SleepNs(NowNs() % kPeriodNs);  // any moment between two looks is as good as any other
+    SleepNs(random_() % kPeriodNs);  // any moment between two looks is as good as any other
     exchange_ = exchange;
     exchange->Go();
     first_.Ask();
@@ -144,6 +147,7 @@ class PollSupplier final : public Supplier {
   }
 
   Exchange* exchange_ = nullptr;
+  std::mt19937 random_{static_cast<uint32_t>(getpid())};
   int pending_ = 0, end_ = 0;
   Caller second_, first_;
   Thread monitor_;

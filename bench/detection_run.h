@@ -1,9 +1,9 @@
 // One sample of the detection table, and who supplies the next thread: cmwq, a bare futex, a poll.
 //
-// A sample: thread A of one CPU computes for a while, then blocks. Something is pending behind it, and
-// B begins it on the same CPU. The time that counts is from A's stamp (detection_blocks.h) to B's
-// first instruction, a NowNs() at the entry of its function. B then ends A's block, both finish, and
-// the next sample finds all threads asleep, however they are supplied.
+// A sample: thread A of one CPU computes for a while, then blocks. Something is pending behind it,
+// and B begins it on the same CPU. The time that counts is from A's stamp (detection_blocks.h) to
+// B's first instruction, a NowNs() at the entry of its function. B then ends A's block, both
+// finish, and the next sample finds all threads asleep, however they are supplied.
 
 #ifndef CMWQ_BENCH_DETECTION_RUN_H_
 #define CMWQ_BENCH_DETECTION_RUN_H_
@@ -33,17 +33,18 @@ class Supplier {
 std::unique_ptr<Supplier> MakeCmwq(int cpu);
 // A wakes B and blocks: what any scheme that is told must pay.
 std::unique_ptr<Supplier> MakeBare(int cpu);
-// As libdispatch does it on Linux without an event for it: once per second a monitor reads the state of
-// all workers from /proc, and starts one more if none of them is running and something is pending.
+// As libdispatch does it on Linux without an event for it: once per second a monitor reads the
+// state of all workers from /proc, and starts one more if none of them is running and something is
+// pending.
 std::unique_ptr<Supplier> MakePoll(int cpu);
 
 struct Sample {
   double us = 0;
-  bool missed = false;   // nobody came while A was blocked: A's block had to be ended from outside
-  bool short_ = false;   // A's block ended before B came: too short to be worth a thread
-  bool early = false;    // B began before A blocked
-  long presumed = 0;     // blocks presumed
-  long switches = 0;     // voluntary ones of A around the block
+  bool missed = false;  // nobody came while A was blocked: A's block had to be ended from outside
+  bool short_ = false;  // A's block ended before B came: too short to be worth a thread
+  bool early = false;   // B began before A blocked
+  long presumed = 0;    // blocks presumed
+  long switches = 0;    // voluntary ones of A around the block
 };
 
 // A and B, as functions for the supplier to call, and the measuring thread.

@@ -1,4 +1,5 @@
-// One page that is missing until somebody supplies it, for user code and for system calls that read it.
+// One page that is missing until somebody supplies it, for user code and for system calls that read
+// it.
 
 #ifndef CMWQ_BENCH_USER_FAULT_H_
 #define CMWQ_BENCH_USER_FAULT_H_
