@@ -58,11 +58,15 @@ std::string QuotedList(const std::vector<std::string>& texts) {
 }  // namespace
 
 void Options::Number(const char* name, long* value, const char* help) {
-  own_.push_back({name, value, nullptr, help});
+  own_.push_back({name, value, nullptr, nullptr, help});
 }
 
 void Options::Text(const char* name, std::string* value, const char* help) {
-  own_.push_back({name, nullptr, value, help});
+  own_.push_back({name, nullptr, value, nullptr, help});
+}
+
+void Options::Flag(const char* name, bool* value, const char* help) {
+  own_.push_back({name, nullptr, nullptr, value, help});
 }
 
 void Options::PrintHelp(const char* program) const {
@@ -73,7 +77,8 @@ void Options::PrintHelp(const char* program) const {
   printf("  --strict           exit code 1 if a bar is missed\n");
   for (const Own& own : own_) {
     const std::string left =
-        "--" + std::string(own.name) + (own.number != nullptr ? "=N" : "=TEXT");
+        "--" + std::string(own.name) +
+        (own.number != nullptr ? "=N" : (own.text != nullptr ? "=TEXT" : ""));
     printf("  %-18s %s", left.c_str(), own.help);
     if (own.number != nullptr) printf(" (%ld)", *own.number);
     putchar('\n');
@@ -81,6 +86,10 @@ void Options::PrintHelp(const char* program) const {
 }
 
 bool Options::Take(const Own& own, const char* value) {
+  if (own.flag != nullptr) {
+    *own.flag = true;
+    return true;
+  }
   if (own.text != nullptr) {
     *own.text = value;
     return true;
@@ -97,7 +106,8 @@ int Options::Parse(int argc, char** argv) {
                                {"rounds", required_argument, nullptr, 'r'},
                                {"strict", no_argument, nullptr, 's'}};
   for (size_t i = 0; i < own_.size(); ++i) {
-    known.push_back({own_[i].name, required_argument, nullptr, kFirstOwn + static_cast<int>(i)});
+    const int argument = own_[i].flag != nullptr ? no_argument : required_argument;
+    known.push_back({own_[i].name, argument, nullptr, kFirstOwn + static_cast<int>(i)});
   }
   known.push_back({});
   for (int got; (got = getopt_long(argc, argv, "h", known.data(), nullptr)) != -1;) {
@@ -110,7 +120,7 @@ int Options::Parse(int argc, char** argv) {
     } else if (got == 's') {
       strict_ = true;
     } else if (got == 'r') {
-      good = Take({"rounds", &rounds_, nullptr, ""}, optarg) && rounds_ > 0;
+      good = Take({"rounds", &rounds_, nullptr, nullptr, ""}, optarg) && rounds_ > 0;
     } else if (got >= kFirstOwn) {
       good = Take(own_[static_cast<size_t>(got - kFirstOwn)], optarg);
     } else {

@@ -41,17 +41,19 @@ class NoiseMeter {
   double own_;
 };
 
-// Command line: the options that all programs share, and numbers and texts of its own.
+// Command line: the options that all programs share, and numbers, texts and flags of its own.
 class Options {
  public:
   Options(const char* about, int default_rounds) : about_(about), rounds_(default_rounds) {}
 
   void Number(const char* name, long* value, const char* help);
   void Text(const char* name, std::string* value, const char* help);
+  void Flag(const char* name, bool* value, const char* help);
   // Returns -1 to go on, else the exit code.
   int Parse(int argc, char** argv);
 
   int rounds() const { return static_cast<int>(rounds_); }
+  void set_rounds(int rounds) { rounds_ = rounds; }
   bool json() const { return json_; }
   bool strict() const { return strict_; }
   const NoiseMeter& noise() const { return noise_; }
@@ -59,8 +61,9 @@ class Options {
  private:
   struct Own {
     const char* name;
-    long* number;  // one of the two is null
+    long* number;  // two of the three are null
     std::string* text;
+    bool* flag;
     const char* help;
   };
   bool Take(const Own& own, const char* value);

@@ -141,7 +141,7 @@ int Main(int argc, char** argv) {
   const auto tuned = static_cast<size_t>(g_shape.tuned);
   std::vector<Variant> variants;
   variants.push_back({"cmwq, announced", [](Result* r) { RunCmwq(true, r); }, 1.15});
-  variants.push_back({"cmwq, unannounced", [](Result* r) { RunCmwq(false, r); }, 1.5});
+  variants.push_back({"cmwq, unannounced", [](Result* r) { RunCmwq(false, r); }, 1.15});
   variants.push_back(
       {"one pinned thread per CPU", [cpus](Result* r) { RunPool(cpus, true, r); }, 0});
   variants.push_back({"thread per item", [](Result* r) { RunThreadPerItem(r); }, 0});
