@@ -37,6 +37,9 @@ class BasicParker {
     return true;
   }
 
+  // Sleeps, or is about to, and nobody has called it. A hint, for tests.
+  bool parked() const { return word_.load(std::memory_order_relaxed) == kParked; }
+
   // Owner only, while nobody can unpark: forgets a token.
   void Reset() { word_.store(kEmpty, std::memory_order_relaxed); }
 

@@ -36,11 +36,16 @@ class PoolTestPeer {
   // When the pool's timer fires, or kNever.
   static uint64_t CullDue(WorkerPool& pool) { return Due(pool, &pool.cull_timer_.timer); }
   static uint64_t ManageDue(WorkerPool& pool) { return Due(pool, &pool.manage_timer_.timer); }
-  // Every worker is idle, nothing is pending, and who went idle last has armed the timer for it if there
-  // are too many: that comes after the idle list, without the lock.
+  // Every worker is idle and asleep, nothing is pending, and who went idle last has armed the timer for
+  // it if there are too many: that comes after the idle list, without the lock. A worker that was just
+  // made is idle before its thread runs, and takes a look once it does.
   static bool Settled(WorkerPool& pool) {
     sync::MutexLock timers(pool.events_->mu);
     sync::MutexLock hold(pool.lock);
+    for (base::ListNode* node = pool.idle_list_.front(); node != nullptr;
+         node = pool.idle_list_.next(node)) {
+      if (!base::ListOwner<Worker>(node, offsetof(Worker, entry))->parker.parked()) return false;
+    }
     return pool.nr_workers_ > 0 && pool.nr_idle_ == pool.nr_workers_ && pool.nr_pending_ == 0 &&
            CullSettledLocked(pool);
   }

@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "runtime/core/runtime.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
+#include "tests/support/quiet.h"
 
 #if defined(CMWQ_TEST_TSAN)
 // The child of a process with threads starts threads of its own: that is what is tested.
@@ -73,6 +75,7 @@ class ForkTest : public ::testing::Test {
     gate.Open();
     cmwq_flush_workqueue(queues.plain);
     for (Item* const item : items) delete item;
+    AwaitOthersAsleep();
   }
   void TearDown() override {
     queues.ForEach([](struct cmwq_workqueue* wq) { cmwq_destroy_workqueue(wq); });
@@ -99,6 +102,7 @@ TEST_F(ForkTest, TheChildStartsAfresh) {
   cmwq_queue_work_on(FirstCpu(), queues.one, running.work());
   cmwq_queue_delayed_work(queues.reclaim, &later.d, 3600 * base::kNsPerSec);
 
+  AwaitOthersAsleep();
   EXPECT_EQ(0, InChild([&] {
     CHILD_CHECK(cmwq_work_busy(running.work()) == 0);
     CHILD_CHECK(cmwq_work_busy(later.work()) == 0);
@@ -139,6 +143,7 @@ TEST_F(ForkTest, GrandchildrenToo) {
   EXPECT_EQ(0, InChild([&] {
     CHILD_CHECK(InChild([&] { UseEverything(queues); }) == 0);
     UseEverything(queues);
+    AwaitOthersAsleep();
     CHILD_CHECK(InChild([&] { UseEverything(queues); }) == 0);
   }));
   Item item;
@@ -147,11 +152,38 @@ TEST_F(ForkTest, GrandchildrenToo) {
   EXPECT_EQ(item.Runs(), 1);
 }
 
+// Brings the pool that serves `wq` from the first CPU to `workers` workers and a spare.
+void Populate(struct cmwq_workqueue* wq, int cpu, int workers) {
+  Gate gate;
+  std::atomic<int> started{0};
+  std::vector<std::unique_ptr<Item>> items;
+  for (int i = 0; i < workers; ++i) {
+    items.push_back(std::make_unique<Item>([&] {
+      started.fetch_add(1);
+      gate.WaitAnnounced();
+    }));
+    EXPECT_TRUE(cmwq_queue_work_on(cpu, wq, items.back()->work()));
+  }
+  Eventually([&] { return started == workers; });
+  gate.Open();
+  cmwq_flush_workqueue(wq);
+}
+
 TEST_F(ForkTest, WhileManyThreadsQueue) {
+  // A sanitizer's own locks do not survive a fork in the middle of a thread creation. So nobody makes a
+  // thread below: all is queued on one CPU, whose pools have more workers than there are items and
+  // barriers at a time.
+  constexpr int kThreads = 8;
+  const int cpu = FirstCpu();
+  struct cmwq_workqueue* const wide = cmwq_alloc_workqueue("wide", CMWQ_UNBOUND, 0);
+  Populate(queues.plain, cpu, 2 * kThreads);
+  Populate(wide, cpu, 2 * kThreads);  // the pool is that of queues.unbound
+  cmwq_destroy_workqueue(wide);
+  AwaitOthersAsleep();
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   std::atomic<uint64_t> queued{0}, ran{0};
-  for (int t = 0; t < 8; ++t) {
+  for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       Item item([&ran] { ran.fetch_add(1); });
       struct cmwq_workqueue* const all[] = {queues.plain, queues.one, queues.reclaim,
@@ -159,8 +191,8 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
       struct cmwq_workqueue* const wq = all[t % 4];
       for (int i = 0; !stop; ++i) {
         if (t < 4) {
-          if (cmwq_queue_work(wq, item.work())) queued.fetch_add(1);
-        } else if (cmwq_queue_delayed_work(wq, &item.d, 1000)) {
+          if (cmwq_queue_work_on(cpu, wq, item.work())) queued.fetch_add(1);
+        } else if (cmwq_queue_delayed_work_on(cpu, wq, &item.d, 1000)) {
           queued.fetch_add(1);
           cmwq_flush_delayed_work(&item.d);
         }
@@ -169,8 +201,6 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
       cmwq_flush_work(item.work());
     });
   }
-  // Workers that are needed exist by then: a sanitizer's own locks do not survive a fork in the middle of
-  // a thread creation.
   Eventually([&] { return ran > 2000; });
   for (int round = 0; round < 20; ++round) {
     EXPECT_EQ(0, InChild([&] { UseEverything(queues); })) << "round " << round;
@@ -189,7 +219,7 @@ TEST_F(ForkTest, InsideAWorkFunction) {
       UseEverything(queues);
     });
   });
-  ASSERT_TRUE(cmwq_queue_work(queues.plain, item.work()));
+  ASSERT_TRUE(cmwq_queue_work_on(FirstCpu(), queues.plain, item.work()));  // it has a spare
   cmwq_flush_work(item.work());
   EXPECT_EQ(status, 0);
 }
@@ -204,7 +234,7 @@ TEST_F(ForkTest, ReturningInTheChildEndsIt) {
     pid = fork();
     if (pid == 0) dup2(ends[1], 2);
   });
-  ASSERT_TRUE(cmwq_queue_work(queues.plain, item.work()));
+  ASSERT_TRUE(cmwq_queue_work_on(FirstCpu(), queues.plain, item.work()));  // it has a spare
   cmwq_flush_work(item.work());
   EXPECT_EQ(WaitFor(pid), 1);
   close(ends[1]);

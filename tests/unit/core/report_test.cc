@@ -40,21 +40,26 @@ TEST(Report, EmptyBeforeTheStartThenOneLinePerUsedPool) {
   }
   cmwq_destroy_workqueue(wq);
   std::istringstream lines(Report());
-  std::string head, columns, row, rest;
+  std::string head, columns, row;
   ASSERT_TRUE(std::getline(lines, head));
   EXPECT_NE(head.find("cmwq report, pid " + std::to_string(getpid())), std::string::npos) << head;
   ASSERT_TRUE(std::getline(lines, columns));
-  ASSERT_TRUE(std::getline(lines, row));
-  std::istringstream fields(row);
-  std::string pool;
-  long created = 0, peak = 0, alive = 0, executed = 0;
-  fields >> pool >> created >> peak >> alive >> executed;
-  EXPECT_EQ(pool, "unbound");
-  EXPECT_GE(created, 1);
-  EXPECT_EQ(peak, alive);
-  EXPECT_EQ(executed % 5, 0);
-  EXPECT_GT(executed, 0);
-  EXPECT_FALSE(std::getline(lines, rest)) << rest;
+  // Where CPUs share no cache the test's thread may have moved from one unbound pool to another.
+  long rows = 0, all_executed = 0;
+  while (std::getline(lines, row)) {
+    std::istringstream fields(row);
+    std::string pool;
+    long created = 0, peak = 0, alive = 0, executed = 0;
+    fields >> pool >> created >> peak >> alive >> executed;
+    EXPECT_EQ(pool, "unbound") << row;
+    EXPECT_GE(created, 1) << row;
+    EXPECT_EQ(peak, alive) << row;
+    ++rows;
+    all_executed += executed;
+  }
+  EXPECT_GE(rows, 1);
+  EXPECT_EQ(all_executed % 5, 0);
+  EXPECT_GT(all_executed, 0);
 }
 
 }  // namespace

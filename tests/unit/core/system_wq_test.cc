@@ -15,6 +15,7 @@
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
 #include "tests/support/log_capture.h"
+#include "tests/support/quiet.h"
 #include "tests/support/test_points.h"
 
 #if defined(CMWQ_TEST_TSAN)
@@ -220,10 +221,15 @@ TEST(ScheduleOnEachCpu, OnceOnEachAndWaits) {
 
 // The parent's queues are the child's as well.
 TEST(SystemWq, InAForkedChild) {
-  Gate gate;
-  Item busy([&] { gate.WaitAnnounced(); });
+  Gate started, gate;
+  Item busy([&] {
+    started.Open();
+    gate.WaitAnnounced();
+  });
   ASSERT_TRUE(cmwq_queue_work(cmwq_system_dfl_wq(), busy.work()));
   Queue* const dfl = cmwq_system_dfl_wq();
+  started.Wait();
+  AwaitOthersAsleep();
   EXPECT_EQ(InChild([&] {
               CHILD_CHECK(cmwq_system_dfl_wq() == dfl);
               for (const Known& known : kQueues) {
@@ -250,6 +256,7 @@ TEST(SystemWq, ForkWhileAQueueIsMade) {
   Queue* wq;
   {
     const AtTestPoint between("capi.created", [&status] {
+      AwaitOthersAsleep();
       status = InChild([] {
         CHILD_CHECK(cmwq_find_workqueue("made") == nullptr);
         Item item;

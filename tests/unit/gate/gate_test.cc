@@ -306,7 +306,7 @@ TEST(Gate, HandlerInsideAWaitIsNotAtTheBoundary) {
       EXPECT_EQ(WaitFor(socket), Wait::kInterrupted);
       sigaltstack(&before, nullptr);
     });
-    AwaitWaiting(waiter);
+    AwaitAsleep(waiter);  // a signal before that interrupts nothing
     pthread_kill(thread.handle(), SIGUSR2);
     Eventually([] { return g_seen != -1; });
     EXPECT_EQ(g_seen, 0);

@@ -302,6 +302,11 @@ TEST_F(ItemScenario, Scenario39NeverBetweenListAndCurrent) {
     Item item;
     std::atomic<bool> cancelled{false}, flushed{false};
     std::thread canceller, flusher;
+    // The points are for barriers as well: none may still be on its way.
+    const auto settle = [this] {
+      if (e.Pool().Stats().nr_workers > 0) Engine::WaitIdle(e.Pool());
+    };
+    settle();
     {
       // In the worker's hand: no longer pending, and (in the first case) not begun.
       AtTestPoint point(where, [&] {
@@ -327,6 +332,7 @@ TEST_F(ItemScenario, Scenario39NeverBetweenListAndCurrent) {
     flusher.join();
     EXPECT_EQ(item.Runs(), 1);
     // Queued to another CPU from that window it goes to the pool that runs it.
+    settle();
     {
       AtTestPoint point(where, [&] {
         EXPECT_TRUE(Engine::Queue(wq, item, 1));
