@@ -180,7 +180,7 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
   Populate(wide, cpu, 2 * kThreads);  // the pool is that of queues.unbound
   cmwq_destroy_workqueue(wide);
   AwaitOthersAsleep();
-  std::atomic<bool> stop{false};
+  std::atomic<bool> stop{false}, pause{false};
   std::vector<std::thread> threads;
   std::atomic<uint64_t> queued{0}, ran{0};
   for (int t = 0; t < kThreads; ++t) {
@@ -190,6 +190,7 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
                                             queues.unbound};
       struct cmwq_workqueue* const wq = all[t % 4];
       for (int i = 0; !stop; ++i) {
+        if (pause) Eventually([&pause] { return !pause; });
         if (t < 4) {
           if (cmwq_queue_work_on(cpu, wq, item.work())) queued.fetch_add(1);
         } else if (cmwq_queue_delayed_work_on(cpu, wq, &item.d, 1000)) {
@@ -201,9 +202,18 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
       cmwq_flush_work(item.work());
     });
   }
-  Eventually([&] { return ran > 2000; });
   for (int round = 0; round < 20; ++round) {
-    EXPECT_EQ(0, InChild([&] { UseEverything(queues); })) << "round " << round;
+    const uint64_t before = ran;
+    Eventually([&] { return ran > before + 100; });
+    const pid_t pid = fork();
+    if (pid == 0) {
+      alarm(kChildSeconds);
+      UseEverything(queues);
+      _exit(0);
+    }
+    pause = true;  // the child needs the CPU, not the parent
+    EXPECT_EQ(WaitFor(pid), 0) << "round " << round;
+    pause = false;
   }
   stop = true;
   for (std::thread& t : threads) t.join();
