@@ -1,5 +1,5 @@
 /*
- * cmwq: input, output and waiting for work functions. C interface.
+ * cmwq: input, output and sleeping for work functions. C interface.
  *
  * Each function does what the system call of the same name does, with the same results and errno.
  * Inside a work function it first tries without waiting; only when it would have to wait does the
@@ -29,11 +29,9 @@
 #define CMWQ_IO_H_
 
 #include <cmwq/cmwq.h>
+#include <cmwq/futex.h>
 #include <sys/socket.h>
 #include <sys/types.h>
-
-/* As a timeout: wait for as long as it takes. */
-#define CMWQ_NO_TIMEOUT UINT64_MAX
 
 #ifdef __cplusplus
 extern "C" {
@@ -81,21 +79,6 @@ CMWQ_API int cmwq_io_poll(int fd, short events, uint64_t timeout_ns);
 
 /* Waits at least `ns`; 0 returns at once. Returns 0, or -1 with errno EINTR (Signals, above). */
 CMWQ_API int cmwq_io_sleep(uint64_t ns);
-
-/*
- * Waits while *word == expected (futex(2), FUTEX_WAIT, private to the process): returns
- *    0             woken, or for no reason at all: the caller looks at its condition again
- *   -1, EAGAIN     *word was different from `expected`; nothing was waited for
- *   -1, ETIMEDOUT  timeout_ns passed
- *   -1, EINTR      a signal handler ran
- *   -1, EINVAL     `word` is not aligned to 4 bytes
- * The value is compared and the wait begun in one step: whoever changes *word first and wakes then
- * is not missed. `word` must point to readable memory.
- */
-CMWQ_API int cmwq_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-
-/* Wakes up to `count` threads that wait on `word`. Returns how many, or -1 with errno. */
-CMWQ_API int cmwq_futex_wake(uint32_t *word, int count);
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,7 @@
 #define CMWQ_RESULT_HPP_
 
 #include <cmwq/cmwq.h>
-#include <cmwq/io.h>
+#include <cmwq/futex.h>
 
 #include <atomic>
 #include <exception>

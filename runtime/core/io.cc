@@ -362,19 +362,4 @@ int cmwq_io_sleep(uint64_t ns) {
   return PlainSleep(deadline);
 }
 
-int cmwq_futex_wait(uint32_t* word, uint32_t expected, uint64_t timeout_ns) {
-  if ((reinterpret_cast<uintptr_t>(word) & 3) != 0) return Returned(-EINVAL);
-  // Acquire, as whoever sees the new value expects; the kernel compares again.
-  if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != expected) return Returned(-EAGAIN);
-  if (timeout_ns == 0) return Returned(-ETIMEDOUT);
-  const uint64_t deadline =
-      timeout_ns == CMWQ_NO_TIMEOUT ? cmwq::base::kNever : DeadlineAfter(timeout_ns);
-  Announced announced;
-  return Returned(cmwq::base::FutexWait(word, expected, deadline));
-}
-
-int cmwq_futex_wake(uint32_t* word, int count) {
-  return Returned(cmwq::base::FutexWake(word, count));
-}
-
 }  // extern "C"
