@@ -11,7 +11,7 @@
  */
 #define _GNU_SOURCE /* sched_getcpu */
 #include <cmwq/cmwq.h>
-#include <cmwq/io.h>
+#include <cmwq/futex.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>

@@ -166,10 +166,14 @@ void MiniPool::Execute(int self) {
   ++executed_;
 }
 
-void MiniPool::AnnouncedWait(int worker, int event) {
+void MiniPool::Sleeping(int worker) {
   if (conc_.Sleeping(workers_[worker].word) && !defects_.sleeper_never_kicks) Kick();
+}
+
+void MiniPool::AnnouncedWait(int worker, int event) {
+  Sleeping(worker);
   while (events_[event].load() == 0) ModelSync::FutexWait(&events_[event], 0);
-  conc_.Running(workers_[worker].word);
+  Running(worker);
 }
 
 void MiniPool::SilentWait(int worker, int event) {

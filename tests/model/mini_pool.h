@@ -43,7 +43,11 @@ class MiniPool {
   void AddWorkers(World& world);
   void Queue(Item item);
 
-  // For items: a blocking region around a wait for `event`.
+  // For items: the hooks, and whether the worker counts.
+  void Sleeping(int worker);
+  void Running(int worker) { conc_.Running(workers_[worker].word); }
+  bool Counts(int worker) const { return Word::Counted(workers_[worker].word.Load()); }
+  // A blocking region around a wait for `event`.
   void AnnouncedWait(int worker, int event);
   // The same without telling anybody: only a detector can find out.
   void SilentWait(int worker, int event);

@@ -233,42 +233,6 @@ TEST_F(IoTest, SleepLetsTheNextItemRun) {
       [&] { done = true; });
 }
 
-TEST_F(IoTest, FutexWaitLetsTheNextItemRun) {
-  uint32_t word = 0;
-  ExpectOverlap(
-      [&] {
-        while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == 0) {
-          // The other item may be as quick as to come between the announcement and the wait.
-          if (cmwq_futex_wait(&word, 0, CMWQ_NO_TIMEOUT) != 0) {
-            EXPECT_EQ(errno, EAGAIN);
-          }
-        }
-      },
-      [&] {
-        __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
-        EXPECT_GE(cmwq_futex_wake(&word, 1), 0);
-      });
-}
-
-TEST_F(IoTest, FutexWaitTellsWhyItReturned) {
-  const auto check = [] {
-    uint32_t word = 7;
-    errno = 0;
-    EXPECT_EQ(cmwq_futex_wait(&word, 8, CMWQ_NO_TIMEOUT), -1);
-    EXPECT_EQ(errno, EAGAIN);
-    EXPECT_EQ(cmwq_futex_wait(&word, 7, 0), -1);
-    EXPECT_EQ(errno, ETIMEDOUT);
-    EXPECT_EQ(cmwq_futex_wait(&word, 7, 1'000'000), -1);
-    EXPECT_EQ(errno, ETIMEDOUT);
-    auto* const odd = reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(&word) + 1);
-    EXPECT_EQ(cmwq_futex_wait(odd, 7, 0), -1);
-    EXPECT_EQ(errno, EINVAL);
-    EXPECT_EQ(cmwq_futex_wake(&word, 1), 0);
-  };
-  check();
-  OnWorker(check);
-}
-
 TEST_F(IoTest, TimesOutNotBeforeTime) {
   const auto check = [] {
     Pipe p;

@@ -6,6 +6,7 @@
 #include <cmwq/async_io.hpp>
 #include <cmwq/blocking.hpp>
 #include <cmwq/executor.hpp>
+#include <cmwq/futex.hpp>
 #include <cmwq/io.hpp>
 #include <cmwq/sender.hpp>
 #include <cmwq/task.hpp>
@@ -47,6 +48,18 @@ TEST(Examples, Submit) {
   cmwq::Workqueue queue("example");
   cmwq::Submission<int> answer = queue.submit([] { return 6 * 7; });
   if (answer.wait()) std::printf("%d\n", answer.get());   // or: co_await std::move(answer)
+}
+
+// futex.hpp
+TEST(Examples, Futex) {
+  cmwq::Workqueue queue("example");
+  std::atomic<uint32_t> ready{0};
+  auto consumer = queue.submit([&] {
+    while (ready.load() == 0) cmwq::futex::wait(ready, 0);   // the next item of this CPU runs meanwhile
+  });
+  ready = 1;
+  cmwq::futex::wake_all(ready);
+  consumer.wait();
 }
 
 // result.hpp
