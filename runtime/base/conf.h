@@ -19,6 +19,8 @@ struct Conf {
   int64_t idle_ratio = 4;              // kernel MAX_IDLE_WORKERS_RATIO
   int64_t mayday_initial_ms = 10;      // kernel MAYDAY_INITIAL_TIMEOUT
   int64_t mayday_interval_ms = 100;    // kernel MAYDAY_INTERVAL
+  int64_t create_idle_us = 10;         // about the cost of a thread
+  int64_t create_wait_ms = 100;
   int64_t create_cooldown_ms = 1000;   // kernel CREATE_COOLDOWN
   int64_t max_workers = 1024;          // per pool; beyond it items wait, as when creation fails
   int64_t worker_stack_kb = 0;         // 0: the process's default

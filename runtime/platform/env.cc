@@ -47,6 +47,11 @@ class RealEnv final : public Env {
   }
 
   int Cpu() override { return CurrentCpu(); }
+  uint64_t YieldCpu() override {
+    const uint64_t start = base::MonotonicNs();
+    base::SchedYield();
+    return base::MonotonicNs() - start;
+  }
   uint64_t ThreadCpuNs(int tid) override {
     // clock_getcpuclockid(3) of a thread: per thread (4), time on the CPU (2); see clock_gettime(2).
     const auto clock = static_cast<clockid_t>((~static_cast<unsigned>(tid) << 3) | 6u);

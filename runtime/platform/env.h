@@ -25,6 +25,8 @@ class Env {
   virtual CpuSet AllowedCpus() = 0;
   // CPU of the calling thread.
   virtual int Cpu() = 0;
+  // Lets other threads of this CPU run first. Returns how long that took.
+  virtual uint64_t YieldCpu() = 0;
   // CPU time that a thread of this process has consumed; kNever if that cannot be read (it ended).
   virtual uint64_t ThreadCpuNs(int tid) = 0;
   // Places the calling thread. 0 or -errno.

@@ -94,8 +94,34 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
   return true;
 }
 
-// Takes the role if nobody has it and makes one worker (kernel: manage_workers). When that fails the
-// role passes to the event thread, which calls for help and tries again; the caller may then start with
+// Changes whenever a worker of the pool blocks, returns, begins or ends.
+uint64_t WorkerPool::Moves() {
+  uint64_t sum = 0;
+  const int used = slots_used_.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) sum += words_[i].Load();
+  return sum;
+}
+
+// Whether one more worker is still needed after CreationDelay's wait.
+// Context: manager. Locks: drops and retakes `lock` each time the CPU is given away; the caller must ask
+// every predicate again.
+bool WorkerPool::NeedLasts() {
+  const auto idle_limit = static_cast<uint64_t>(conf_->create_idle_us) * 1000;
+  if (idle_limit == 0 || !bound()) return true;  // in an unbound pool nobody counts
+  const auto total_limit = static_cast<uint64_t>(conf_->create_wait_ms) * base::kNsPerMs;
+  uint64_t away;
+  delay_.Begin(env_->NowNs(), progress_, Moves());
+  do {
+    lock.Unlock();
+    away = env_->YieldCpu();
+    lock.Lock();
+    if (!NeedToCreateWorker(Counts())) return false;
+  } while (!delay_.Lasted(env_->NowNs(), Moves(), away, idle_limit, total_limit));
+  return true;
+}
+
+// Takes the role if nobody has it and makes one worker if the need lasts (kernel: manage_workers, which makes
+// it at once). When that fails the role passes to the event thread, which calls for help and tries again; the caller may then start with
 // the workers that there are: a pool that cannot grow degrades to a fixed one instead of standing still.
 // Context: worker in PREP. Locks: drops and retakes `lock`. Returns false only if somebody else
 // manages: the caller may then start. After true the caller must ask every predicate again.
@@ -103,6 +129,11 @@ bool WorkerPool::ManageWorkers(Worker* w) {
   if (managing_) return false;
   HoldRole(true, w);
   const bool cooling = env_->NowNs() < next_create_ns_;
+  if (!cooling && !NeedLasts()) {
+    ++stats_.avoided;
+    HoldRole(false, nullptr);
+    return true;
+  }
   lock.Unlock();
   // The mayday timer runs beside the attempt, because the attempt itself may take long.
   ArmManageTimer();

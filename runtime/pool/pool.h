@@ -23,6 +23,7 @@
 #include "runtime/platform/timer.h"
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/concurrency.h"
+#include "runtime/pool/creation_delay.h"
 #include "runtime/pool/policy.h"
 #include "runtime/pool/pool_stats.h"
 #include "runtime/pool/watch.h"
@@ -190,6 +191,8 @@ class WorkerPool final : public Watched {
     short_handed_.store(managing && manager == nullptr, std::memory_order_seq_cst);
   }
   bool ManageWorkers(Worker* w) CMWQ_REQUIRES(lock);
+  bool NeedLasts() CMWQ_REQUIRES(lock);
+  uint64_t Moves() CMWQ_REQUIRES(lock);
   void ArmManageTimer() CMWQ_EXCLUDES(lock);
   void ReportCreateFailure(int err);
   static void ManageFire(platform::Timer* t) CMWQ_NO_TSA;  // drops and retakes the caller's kTimer
@@ -284,6 +287,7 @@ class WorkerPool final : public Watched {
   bool cull_wanted_ CMWQ_GUARDED_BY(lock) = false;
   uint64_t next_create_ns_ CMWQ_GUARDED_BY(lock) = 0;  // cool-down ends
   uint64_t mayday_round_ CMWQ_GUARDED_BY(lock) = 0;    // calls for help so far; see SendMaydays
+  CreationDelay delay_ CMWQ_GUARDED_BY(lock);
   int create_err_ CMWQ_GUARDED_BY(lock) = 0;       // of the last attempt: 0 or errno
   StateWord fail_word_;                            // S: the event thread: PREP for ever
   Worker fail_worker_;                             // S: the event thread, while it fails items

@@ -11,6 +11,7 @@ struct PoolStats {
   int nr_workers, nr_idle, nr_running;
   uint64_t created, destroyed, create_failures, executed, sleeps, presumed, maydays, peak_workers;
   uint64_t repatriated;  // workers steered back into their pod
+  uint64_t avoided;      // creations that were not needed any more; see CreationDelay
   uint64_t hogs, drift, stalls, failed;
 };
 

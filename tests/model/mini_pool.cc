@@ -117,7 +117,11 @@ void MiniPool::WorkUntilDone(int self) {
   Word& word = workers_[self].word;
   do {
     if (!NeedMoreWorker(Counts())) return;
-    if (!defects_.start_without_spare && !MayStartWorking(Counts()) && Manage()) continue;
+    bool go_idle = false;
+    if (!defects_.start_without_spare && !MayStartWorking(Counts()) && Manage(&go_idle)) {
+      if (go_idle) return;
+      continue;
+    }
     conc_.Running(word);
     conc_.ClearFlags(word, WorkerFlag::kPrep);
     if (tail_ - head_ > 1) ArmDetector(defects_.no_arm_when_started);
@@ -130,10 +134,38 @@ void MiniPool::WorkUntilDone(int self) {
   } while (NeedMoreWorker(Counts()));
 }
 
-// The manager role: makes one worker, without the lock; false if somebody else is at it.
-bool MiniPool::Manage() {
+uint64_t MiniPool::Moves() const {
+  uint64_t sum = 0;
+  for (const Worker& w : workers_) sum += w.word.Load();
+  return sum;
+}
+
+// One look without movement is as good as many: the world lets any number of steps pass in each.
+bool MiniPool::NeedLasts(bool* go_idle) {
+  uint64_t moves = Moves();
+  delay_.Begin(0, static_cast<uint64_t>(head_), moves);
+  for (;;) {
+    lock_.Unlock();
+    Yield();
+    lock_.Lock();
+    if (!NeedToCreateWorker(Counts())) return false;
+    const uint64_t now = Moves();
+    *go_idle = defects_.idle_when_others_moved && now != moves;
+    if (*go_idle) return false;
+    moves = now;
+    if (delay_.Lasted(0, now, 1, 1, base::kNever)) return true;
+  }
+}
+
+// The manager role: makes one worker, without the lock, if the need lasts; false if somebody else is at
+// it.
+bool MiniPool::Manage(bool* go_idle) {
   if (managing_) return false;
   managing_ = true;
+  if (!NeedLasts(go_idle)) {
+    managing_ = false;
+    return true;
+  }
   int fresh = 0;
   while (fresh < kWorkers && workers_[fresh].alive) ++fresh;
   if (fresh == kWorkers) Fail("the pool needs more workers than the model has");

@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "runtime/pool/concurrency.h"
+#include "runtime/pool/creation_delay.h"
 #include "runtime/pool/policy.h"
 #include "runtime/sync/parker.h"
 #include "tests/model/model_sync.h"
@@ -26,6 +27,7 @@ struct PoolDefects {
   bool no_arm_when_started = false;   // nor by a worker that starts with more on the list
   bool no_arm_when_idle = false;      // nor by a worker that could be started from now on
   bool dormant_without_look = false;  // the detector goes to sleep on an old answer
+  bool idle_when_others_moved = false;  // the manager takes movement for an end of the need
   bool wake_means_idle = false;       // a token is taken as proof of being on the idle list
 };
 
@@ -81,7 +83,9 @@ class MiniPool {
   void WorkerLife(int self);
   void WorkUntilDone(int self);
   void Execute(int self);
-  bool Manage();
+  bool Manage(bool* go_idle);
+  bool NeedLasts(bool* go_idle);
+  uint64_t Moves() const;
   void EnterIdle(int self);
   void LeaveIdle(int self);
   int NeedWake() const;
@@ -106,6 +110,7 @@ class MiniPool {
   int nr_idle_ = 0;
   int nr_workers_ = 0;
   bool managing_ = false;
+  pool::CreationDelay delay_;
   // Bookkeeping of the test.
   int queued_ = 0, executed_ = 0;
 };

@@ -46,6 +46,32 @@ TEST(MiniPool, PlantedDefectsAreCaught) {
   ExpectCaught("executed_ == expected", Chain(0, d));
 }
 
+// A block that is over soon, and one that only the next item ends: whoever was needed in the first need not
+// be any more, and is in the second.
+Program ShortBlockThenLong(PoolDefects defects = {}) {
+  return [=](World& world) {
+    MiniPool* pool = world.Make<MiniPool>("pool", 0u, defects);
+    pool->AddWorkers(world);
+    world.Thread("queuer", [=] {
+      pool->Queue([](MiniPool* p, int w) {
+        p->AnnouncedWait(w, 0);
+        p->AnnouncedWait(w, 1);
+      });
+      pool->Queue([](MiniPool* p, int) { p->Signal(1); });
+    });
+    world.Thread("signaller", [=] { pool->Signal(0); });
+    world.AtEnd([=] { pool->CheckEnd(2); });
+  };
+}
+
+TEST(MiniPool, AnAvoidedCreationLosesNothing) { ExpectHolds(ShortBlockThenLong()); }
+
+TEST(MiniPool, MovementTakenForAnEndOfTheNeedIsCaught) {
+  PoolDefects d;
+  d.idle_when_others_moved = true;
+  ExpectCaught("executed_ == expected", ShortBlockThenLong(d));
+}
+
 // Two queuers and items that only run: the simplest race between "last one goes idle" and "one more
 // arrives".
 Program TwoQueuers(PoolDefects defects = {}) {

@@ -152,6 +152,12 @@ class FakeEnv final : public platform::Env {
   void JoinThread(pthread_t thread) override { pthread_join(thread, nullptr); }
   platform::CpuSet AllowedCpus() override { return allowed; }
   int Cpu() override { return cpu.load(); }
+  uint64_t YieldCpu() override {
+    yields.fetch_add(1);
+    if (on_yield != nullptr) return on_yield();
+    base::SchedYield();
+    return base::kNsPerSec;  // the need has lasted
+  }
   uint64_t ThreadCpuNs(int) override { return thread_cpu_ns.load(); }
   int BindSelf(const platform::CpuSet& cpus) override {
     binds.fetch_add(1);
@@ -163,7 +169,9 @@ class FakeEnv final : public platform::Env {
   std::function<void()> before_create;  // as after_create; an attempt may be held here
   std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
   std::function<void(const platform::CpuSet& cpus)> on_bind;  // as after_create
+  std::function<uint64_t()> on_yield;  // as after_create; returns how long the CPU was away
   std::atomic<int> creations{0};      // attempts
+  std::atomic<int> yields{0};
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
   std::atomic<int> fail_errno{EAGAIN};
   std::atomic<uint64_t> thread_cpu_ns{0};  // of every thread alike

@@ -41,12 +41,14 @@ TEST_F(ConfTest, NothingKeepsTheDefaults) {
   }
 }
 
-TEST_F(ConfTest, DefaultsAreTheKernels) {
+TEST_F(ConfTest, DefaultsAreTheKernelsAndOurs) {
   EXPECT_EQ(conf_.idle_timeout_ms, 300'000);
   EXPECT_EQ(conf_.idle_ratio, 4);
   EXPECT_EQ(conf_.mayday_initial_ms, 10);
   EXPECT_EQ(conf_.mayday_interval_ms, 100);
   EXPECT_EQ(conf_.create_cooldown_ms, 1000);
+  EXPECT_EQ(conf_.create_idle_us, 10);
+  EXPECT_EQ(conf_.create_wait_ms, 100);
 }
 
 TEST_F(ConfTest, EveryKeyTakesItsBoundsAndNothingBeyond) {

@@ -55,7 +55,7 @@ TEST(Examples, Futex) {
   cmwq::Workqueue queue("example");
   std::atomic<uint32_t> ready{0};
   auto consumer = queue.submit([&] {
-    while (ready.load() == 0) cmwq::futex::wait(ready, 0);   // the next item of this CPU runs meanwhile
+    while (ready.load() == 0) cmwq::futex::wait(ready, 0);   // the next item runs
   });
   ready = 1;
   cmwq::futex::wake_all(ready);
