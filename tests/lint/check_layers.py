@@ -13,6 +13,7 @@ RUNTIME = ['runtime/base', 'runtime/sync', 'runtime/platform', 'runtime/pool', '
 # Folder -> the folders of ours it may include besides itself.
 ALLOWED = {
     PUBLIC: [],
+    'hooks/absl': [PUBLIC],
     'hooks/detect': RUNTIME[:4] + [PUBLIC],
     'hooks/gate': ['hooks/detect'] + RUNTIME[:4] + [PUBLIC],
     'hooks/preload': ['hooks/gate', 'runtime/base'],
@@ -27,7 +28,7 @@ for _i, _folder in enumerate(RUNTIME):
 
 # Packages -> the only folders that may name them.
 PACKAGES = {
-    'absl': ['bench', 'tests', 'tools'],
+    'absl': ['bench', 'hooks/absl', 'tests', 'tools'],
     'liburing': ['bench', 'hooks', 'runtime/platform', 'runtime/core', 'tests'],
     'benchmark': ['bench'],
     'gtest': ['tests'],

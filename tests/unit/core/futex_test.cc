@@ -1,19 +1,24 @@
 // Waiting for words. The canary is off, so that only an announcement lets the next item of a CPU run.
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cmwq/futex.hpp>
+#include <cstddef>
 #include <functional>
 #include <thread>
 #include <vector>
 
 #include "runtime/base/sys.h"
+#include "tests/support/child.h"
 #include "tests/support/gate.h"
 #include "tests/support/overlap.h"
 #include "tests/support/sanitizer.h"
@@ -440,6 +445,31 @@ TEST(Futex, SharedWordsReachTheChildOfFork) {
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   munmap(words, 4096);
+}
+
+// Filters refuse the call with either errno; one word is waited for all the same.
+TEST(Futex, SaysWhereSeveralWordsAreRefused) {
+  if (kTsan) GTEST_SKIP() << "ThreadSanitizer cannot follow the fork of a threaded process";
+  for (const int err : {ENOSYS, EPERM}) {
+    EXPECT_EQ(InChild([err] {
+      struct sock_filter code[] = {
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 449, 0, 1),  // futex_waitv
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(err)),
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      };
+      struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+      CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+      CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+      uint32_t words[2] = {};
+      const cmwq_futex_waiter waiters[2] = {{&words[0], 0, 0}, {&words[1], 0, 0}};
+      for (int i = 0; i < 2; ++i) {
+        CHILD_CHECK(cmwq_futex_waitv(waiters, 2, CMWQ_NO_TIMEOUT, 0) == -1 && errno == ENOSYS);
+      }
+      CHILD_CHECK(cmwq_futex_waitv(waiters, 1, 1000, 0) == -1 && errno == CMWQ_FUTEX_TIMEOUT);
+    }),
+              0);
+  }
 }
 
 TEST(FutexCxx, StatusOfEachEnd) {
