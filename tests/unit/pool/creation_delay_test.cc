@@ -183,7 +183,7 @@ TEST(CreationDelayOff, ZeroMakesOneAtOnce) {
 TEST(CreationDelayOff, NotDuringTheCoolDown) {
   Engine& e = Engine::Make(1);
   wq::Workqueue* const wq = e.Alloc();
-  Gate gate, second_began;
+  Gate gate;
   Item blocks([&] { gate.WaitAnnounced(); }), other;
   ASSERT_TRUE(Engine::Queue(wq, blocks));
   Eventually([&] { return e.Pool().Stats().sleeps == 1 && e.Pool().Stats().nr_idle == 1; });
