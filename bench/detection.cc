@@ -4,6 +4,7 @@
 //
 //   told     the block is announced; beside it the same block behind a bare futex hand-over
 //   canary   nobody announces it, the canary finds it
+//   exact    the BPF program rings (switches=exact); the bench starts cmwq-bpf for itself
 //   tick     the same where SCHED_IDLE is refused: the canary's loop at normal priority every
 //   tick_ms poll     as libdispatch on Linux: /proc is read once a second
 //
@@ -12,6 +13,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <thread>
 
 #include "bench/detection_blocks.h"
@@ -34,8 +37,8 @@ namespace {
 
 // How the next worker learns of the block. A new way is a line here, a column in PrintRow, and what
 // it needs in Prepare.
-enum class Way { kCanary, kTick, kPoll };
-constexpr size_t kWays = 3;
+enum class Way { kCanary, kExact, kTick, kPoll };
+constexpr size_t kWays = 4;
 
 struct Row {
   const BlockKind* kind;
@@ -83,11 +86,12 @@ std::string NameOf(const Row& row) {
 }
 
 struct Plan {
-  long samples = 200, tick_samples = 8, poll_samples = 8;
+  long samples = 200, exact_samples = 100, tick_samples = 8, poll_samples = 8;
   long busy_us = 20;
   long bursts = 10'000, burst_us = 200;
   bool quick = false;
-  std::string rows, ways, scratch = "/var/tmp";
+  std::string rows, ways, scratch = "/var/tmp", cmwq_bpf = BuildFile("tools/bpf/cmwq-bpf");
+  std::string bpf_socket;  // empty: no exact mode
   int cpu = 0, other = 0;
   int scratch_fd = -1;
 
@@ -98,7 +102,8 @@ struct Plan {
   bool WantsWay(const char* way) const { return Listed(ways, way); }
   // Of one row in one child.
   long SamplesOf(Way way) const {
-    return way == Way::kCanary ? samples : way == Way::kTick ? tick_samples : poll_samples;
+    const long of_way[kWays] = {samples, exact_samples, tick_samples, poll_samples};
+    return of_way[static_cast<size_t>(way)];
   }
 };
 
@@ -130,14 +135,31 @@ bool RefuseIdleClass() {
 // In a child that has one thread.
 BlockSetup Prepare(const Plan& plan, Way way) {
   // A block that nobody ends must outlast the way's slowest find.
-  constexpr uint64_t kHoldNs[kWays] = {2'000'000, 50'000'000, 1'500'000'000};
+  constexpr uint64_t kHoldNs[kWays] = {2'000'000, 2'000'000, 50'000'000, 1'500'000'000};
   BlockSetup setup = {kHoldNs[static_cast<size_t>(way)], plan.other, plan.scratch_fd, false};
   if (plan.Wants(kResolver.key)) setup.own_resolver = OwnResolver();
   if (way == Way::kTick && !RefuseIdleClass()) {
     perror("seccomp");
     _exit(3);
   }
+  if (way == Way::kExact) {
+    setenv("CMWQ_BPF", plan.bpf_socket.c_str(), 1);
+    setenv("CMWQ_CONF", "switches=exact", 1);
+  }
   return setup;
+}
+
+// The library falls back by itself, which is not what is to be measured.
+bool IsExact() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    char name[16] = "";
+    FILE* const file = fopen((task.path() / "comm").c_str(), "re");
+    if (file == nullptr) continue;
+    const bool bpf = fscanf(file, "%15s", name) == 1 && strncmp(name, "wq/B", 4) == 0;
+    fclose(file);
+    if (bpf) return true;
+  }
+  return false;
 }
 
 // One row's state inside a child.
@@ -199,9 +221,11 @@ void MeasureWay(const Plan& plan, Way way, const Row* only, ChildResult* result)
       Supplier* const supplier = live.own_supplier ? live.own_supplier.get() : cmwq.get();
       // Threads are made and caches warmed by samples that do not count, except where each costs
       // half a second.
-      for (int i = 0; way == Way::kCanary && i < (pass == 0 ? 8 : 2); ++i) {
+      const bool cheap = way == Way::kCanary || way == Way::kExact;
+      for (int i = 0; cheap && i < (pass == 0 ? 8 : 2); ++i) {
         MeasureOne(plan, &live, supplier, false);
       }
+      if (way == Way::kExact && !IsExact()) _exit(3);
       for (long i = 0; i < per_pass; ++i) MeasureOne(plan, &live, supplier, true);
     }
   }
@@ -285,7 +309,8 @@ void PrintRow(const Row& row, const Total& total, const std::vector<Total>& tota
   const std::string name = NameOf(row);
   const auto& sum = total.sum;
   for (const Measured& m : sum) {
-    if (m.why[0] != '\0' && &m != &sum[2]) report->Note(name + ": not measured: " + m.why);
+    if (m.why[0] != '\0' && &m != &sum[static_cast<size_t>(Way::kPoll)])
+      report->Note(name + ": not measured: " + m.why);
   }
   const Samples& us = total.us[0];
   Verdict verdict;
@@ -307,8 +332,9 @@ void PrintRow(const Row& row, const Total& total, const std::vector<Total>& tota
   }
   report->Row({name, Number(us, 0.5, 2), Number(us, 0.9, 2), Number(us, 0.99, 2), Number(us, 1, 0),
                total.medians.empty() ? "-" : total.medians.Spread(2), ratio, wrong,
-               std::to_string(us.size()), Number(total.us[1], 0.5, 0), Number(total.us[1], 0.99, 0),
-               Number(total.us[2], 0.5, 0), Number(total.us[2], 1, 0), verdict.Cell()});
+               std::to_string(us.size()), Number(total.us[1], 0.5, 2), Number(total.us[1], 0.99, 2),
+               Number(total.us[2], 0.5, 0), Number(total.us[2], 0.99, 0),
+               Number(total.us[3], 0.5, 0), Number(total.us[3], 1, 0), verdict.Cell()});
   if (sum[0].missed > 0) report->Note(name + ": never found: " + std::to_string(sum[0].missed));
   if (sum[0].short_ > 0) {
     report->Note(name + ": over before anybody came: " + std::to_string(sum[0].short_));
@@ -378,7 +404,7 @@ void PrintBursts(const BurstRow& row, const BurstResult& sum, Report* report) {
                 sum.ExtraPerWrong(), 1);
   }
   report->Row({row.name, "-", "-", "-", "-", "-", "-", Fixed(wrong, 1), std::to_string(sum.bursts),
-               "-", "-", "-", "-", verdict.Cell()});
+               "-", "-", "-", "-", "-", "-", verdict.Cell()});
   std::string note =
       std::string(row.name) + ": presumed " + std::to_string(sum.presumed) + ", overlapped " +
       std::to_string(sum.overlaps) + ", slept while computing " + std::to_string(sum.switches) +
@@ -389,6 +415,47 @@ void PrintBursts(const BurstRow& row, const BurstResult& sum, Report* report) {
   }
   report->Note(note);
 }
+
+// `cmwq-bpf serve` at a socket of its own; ends with this object.
+class BpfServer {
+ public:
+  explicit BpfServer(const std::string& command) {
+    char folder[] = "/tmp/cmwq-bench-XXXXXX";
+    int ends[2];
+    if (command.empty() || access(command.c_str(), X_OK) != 0 || mkdtemp(folder) == nullptr ||
+        pipe(ends) != 0) {
+      return;
+    }
+    folder_ = folder;
+    const std::string path = folder_ + "/bpf";
+    pid_ = fork();
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGTERM);
+      dup2(ends[1], STDOUT_FILENO);
+      execl(command.c_str(), "cmwq-bpf", "serve", path.c_str(), nullptr);
+      _exit(127);
+    }
+    close(ends[1]);
+    char line[256];
+    if (read(ends[0], line, sizeof(line)) > 0) socket_ = path;  // it says that it serves
+    close(ends[0]);
+  }
+  ~BpfServer() {
+    if (pid_ > 0) {
+      kill(pid_, SIGTERM);
+      waitpid(pid_, nullptr, 0);
+    }
+    if (!folder_.empty()) rmdir(folder_.c_str());
+  }
+  BpfServer(const BpfServer&) = delete;
+  BpfServer& operator=(const BpfServer&) = delete;
+  // Empty: exact mode is not to be had here.
+  const std::string& socket() const { return socket_; }
+
+ private:
+  std::string folder_, socket_;
+  pid_t pid_ = -1;
+};
 
 bool CheckList(const std::string& list, const std::vector<std::string>& known, const char* option) {
   for (size_t at = 0; at < list.size();) {
@@ -413,6 +480,7 @@ struct All {
 
 bool MeasureRound(const Plan& plan, int rounds, All* all) {
   if (plan.WantsWay("canary") && !RunWay(plan, Way::kCanary, &all->rows)) return false;
+  if (!plan.bpf_socket.empty() && !RunWay(plan, Way::kExact, &all->rows)) return false;
   if (plan.WantsWay("tick") && !RunWay(plan, Way::kTick, &all->rows)) return false;
   if (!plan.WantsWay("canary")) return true;
   for (size_t i = 0; i < kBurstRowCount; ++i) {
@@ -430,10 +498,11 @@ bool MeasureRound(const Plan& plan, int rounds, All* all) {
 }
 
 int Print(const Plan& plan, const Options& options, const All& all) {
-  Report report("from the last instruction before a block to the next worker's first, CPU " +
-                    std::to_string(plan.cpu) + ", us",
-                {"block", "p50", "p90", "p99", "max", "medians of rounds", "x bare", "wrong/10000",
-                 "samples", "tick p50", "tick p99", "poll p50", "poll max", "bar"});
+  Report report(
+      "from the last instruction before a block to the next worker's first, CPU " +
+          std::to_string(plan.cpu) + ", us",
+      {"block", "p50", "p90", "p99", "max", "medians of rounds", "x bare", "wrong/10000", "samples",
+       "exact p50", "exact p99", "tick p50", "tick p99", "poll p50", "poll max", "bar"});
   for (size_t i = 0; i < kRowCount; ++i) {
     if (plan.Wants(KeyOf(kRows[i]))) PrintRow(kRows[i], all.rows[i], all.rows, &report);
   }
@@ -447,7 +516,10 @@ int Print(const Plan& plan, const Options& options, const All& all) {
     verdict.Add(&report, name, all.cost[i].Median(), kCostBar);
     report.Row({name, Fixed(all.cost[i].Median(), 2), Number(all.cost[i], 0.9, 2), "-",
                 Number(all.cost[i], 1, 2), all.cost[i].Spread(2), "-", "-",
-                std::to_string(all.cost[i].size()), "-", "-", "-", "-", verdict.Cell()});
+                std::to_string(all.cost[i].size()), "-", "-", "-", "-", "-", "-", verdict.Cell()});
+  }
+  if (plan.WantsWay("exact") && plan.bpf_socket.empty()) {
+    report.Note("exact mode: not measured: " + plan.cmwq_bpf + " is not there or may not");
   }
   return report.Finish(options);
 }
@@ -456,14 +528,16 @@ int Main(int argc, char** argv) {
   Plan plan;
   Options options("From a worker's block to the next worker, by kind of block and detector.", 5);
   options.Number("samples", &plan.samples, "per row and round, canary and announced");
+  options.Number("exact-samples", &plan.exact_samples, "per row and round, exact mode");
   options.Number("tick-samples", &plan.tick_samples, "per row and round, tick");
   options.Number("poll-samples", &plan.poll_samples, "per row, poll of 1 s");
   options.Number("busy-us", &plan.busy_us, "computing before each block");
   options.Number("bursts", &plan.bursts, "of computing, per row of bursts");
   options.Number("burst-us", &plan.burst_us, "length of a burst");
   options.Text("rows", &plan.rows, "only these, with commas (a wrong one lists all)");
-  options.Text("ways", &plan.ways, "only these of canary,tick,poll");
+  options.Text("ways", &plan.ways, "only these of canary,exact,tick,poll");
   options.Text("scratch", &plan.scratch, "folder on a disk, for page faults");
+  options.Text("cmwq-bpf", &plan.cmwq_bpf, "the command for exact mode, else from this build");
   options.Flag("quick", &plan.quick, "two short rounds: does everything work?");
   if (const int code = options.Parse(argc, argv); code >= 0) return code;
   std::vector<std::string> known;
@@ -471,15 +545,19 @@ int Main(int argc, char** argv) {
   for (const BurstRow& row : kBurstRows) known.push_back(row.key);
   for (const CostRow& row : kCostRows) known.push_back(row.key);
   if (!CheckList(plan.rows, known, "rows")) return 2;
-  if (!CheckList(plan.ways, {"canary", "tick", "poll"}, "ways")) return 2;
+  if (!CheckList(plan.ways, {"canary", "exact", "tick", "poll"}, "ways")) return 2;
   if (plan.quick) {
     options.set_rounds(2);
-    plan.samples = 30, plan.tick_samples = 2, plan.poll_samples = 1, plan.bursts = 1000;
+    plan.samples = 30, plan.exact_samples = 20, plan.tick_samples = 2, plan.poll_samples = 1,
+    plan.bursts = 1000;
   }
   plan.cpu = AllowedCpus().back();
   plan.other = AllowedCpus().front();
   CalibrateBursts();
   if (plan.Wants(kDiskFault.key)) plan.scratch_fd = MakeScratch(plan.scratch);
+
+  const BpfServer bpf(plan.WantsWay("exact") ? plan.cmwq_bpf : "");
+  plan.bpf_socket = bpf.socket();
 
   All all;
   for (int round = 0; round < options.rounds(); ++round) {
