@@ -54,6 +54,15 @@ bool InFirstPidNamespace() {
   return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == kFirstPidNamespace;
 }
 
+// The process's threads have numbers of their own in a namespace below the first.
+bool InNestedPidNamespace(pid_t tgid) {
+  const std::string status = ReadFile(StrPrintf("/proc/%d/status", tgid));
+  const size_t at = status.find("\nNSpid:\t");
+  if (at == std::string::npos) return false;
+  const std::string line = status.substr(at + 8, status.find('\n', at + 1) - at - 8);
+  return Split(line, '\t').size() > 1;
+}
+
 }  // namespace
 
 BpfProgram::~BpfProgram() {
@@ -72,8 +81,8 @@ int BpfProgram::Load(pid_t tgid, std::string* error) {
   object_ = bpf_object__open_mem(kProgram, sizeof(kProgram), nullptr);
   if (object_ == nullptr) return Fail(errno, "the program cannot be read", "", error);
   struct bpf_map* const constants = bpf_object__find_map_by_name(object_, ".rodata");
-  int target = tgid;
-  if (constants == nullptr || bpf_map__set_initial_value(constants, &target, sizeof(target)) != 0) {
+  const int values[2] = {tgid, InNestedPidNamespace(tgid) ? 1 : 0};  // target_tgid, target_nested
+  if (constants == nullptr || bpf_map__set_initial_value(constants, values, sizeof(values)) != 0) {
     return Fail(EINVAL, "the program has no place for the process", "", error);
   }
   if (const int err = bpf_object__load(object_)) {

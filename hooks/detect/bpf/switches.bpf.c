@@ -27,12 +27,15 @@ struct pid {
 } __attribute__((preserve_access_index));
 
 struct task_struct {
+  int pid;
   int tgid;
   struct pid *thread_pid;
 } __attribute__((preserve_access_index));
 
 /* Set by the loader: the process, by its number in the first pid namespace. */
 const volatile int target_tgid = 0;
+/* Set by the loader: the process is in another namespace, its threads know themselves by other numbers. */
+const volatile int target_nested = 0;
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -64,6 +67,8 @@ struct {
 
 /* The thread's number in its own namespace, which is the one it knows. */
 static __always_inline __u32 own_tid(struct task_struct *task) {
+  if (!target_nested)
+    return task->pid;
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   unsigned int level = 0;
   int nr = 0;
