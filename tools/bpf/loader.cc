@@ -30,7 +30,8 @@ int KeepLog(enum libbpf_print_level level, const char* format, va_list arguments
 
 int Fail(int err, const char* what, const char* hint, std::string* error) {
   *error = StrPrintf("%s: %s%s%s", what, strerror(err), *hint != '\0' ? "; " : "", hint);
-  if (!g_log.empty()) *error += "\n" + g_log;
+  // Of a refusal libbpf only guesses at the reasons.
+  if (!g_log.empty() && err != EPERM) *error += "\n" + g_log;
   return err != 0 ? err : EINVAL;
 }
 
