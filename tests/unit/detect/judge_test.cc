@@ -1,8 +1,9 @@
 // The judge: what was announced, what the detector found, what perf recorded, what the BPF program
-// counted and what getrusage says must agree. Runs with the canary and, as judge_exact_test, with the BPF
-// program as the detector.
+// counted and what getrusage says must agree. Runs with the canary and, as judge_exact_test, with
+// the BPF program as the detector.
 //
-// The loader is started as a server, and once as a launcher. Where it is refused the tests are skipped.
+// The loader is started as a server, and once as a launcher. Where it is refused the tests are
+// skipped.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -66,7 +67,8 @@ class Witnesses {
       ring_.Read(&counts_);
       r.perf = counts_.slept;
       r.bpf = 0;
-      for (const unsigned long long& n : slot_->slept) r.bpf += __atomic_load_n(&n, __ATOMIC_RELAXED);
+      for (const unsigned long long& n : slot_->slept)
+        r.bpf += __atomic_load_n(&n, __ATOMIC_RELAXED);
     } while (OwnSleeps() != r.rusage);
     return r;
   }
@@ -108,7 +110,8 @@ TEST_F(Judge, PerfBpfAndGetrusageCountTheSameSleeps) {
     const cmwq_bpf_slot before = *w.slot();
     for (int i = 0; i < kSleeps; ++i) {
       // Phases by turns; the records are taken in between, or the ring would overflow.
-      __atomic_store_n(&w.slot()->phase, static_cast<unsigned>(i % pool::kPhases), __ATOMIC_RELEASE);
+      __atomic_store_n(&w.slot()->phase, static_cast<unsigned>(i % pool::kPhases),
+                       __ATOMIC_RELEASE);
       Gate gate;
       at = &gate;
       gate.Wait();
@@ -147,14 +150,16 @@ uint64_t Presumed() {
   return sum;
 }
 
-// One item blocks, the next one lets it go, but not before it is asleep. Without a word, the next one
-// runs only if the detector has found out.
+// One item blocks, the next one lets it go, but not before it is asleep. Without a word, the next
+// one runs only if the detector has found out.
 void BlockOnce(struct cmwq_workqueue* queue, bool announced) {
   Gate gate;
   std::atomic<int> tid{0};
   Item blocks([&] {
-    tid = base::Tid();
-    announced ? gate.WaitAnnounced() : gate.Wait();
+    if (announced) cmwq_block_begin();
+    tid = base::Tid();  // whoever sees it asleep from here on sees the sleep that is meant
+    gate.Wait();
+    if (announced) cmwq_block_end();
   });
   Item opens([&] {
     TaskStateReader reader;
