@@ -173,7 +173,8 @@ void BlockOnce(struct cmwq_workqueue* queue, bool announced) {
 }
 
 TEST_F(Judge, AnnouncedDetectorAndBpfAgree) {
-  constexpr uint64_t kEach = 60;
+  // Beside other programs that compute, the canary gets its turn twice a second; the program is told.
+  const uint64_t each = base::g_conf.switches == base::kSwitchesExact ? 60 : 8;
   struct cmwq_workqueue* const queue = cmwq_alloc_workqueue("judged", 0, 0);
   ASSERT_NE(queue, nullptr);
   BlockOnce(queue, true);  // makes the workers
@@ -181,20 +182,20 @@ TEST_F(Judge, AnnouncedDetectorAndBpfAgree) {
   ASSERT_TRUE(pool::ReadSwitchTotals(&before));
   EXPECT_STREQ(before.source, "bpf");
   const uint64_t presumed = Presumed();
-  for (uint64_t i = 0; i < 2 * kEach; ++i) BlockOnce(queue, i % 2 == 0);
+  for (uint64_t i = 0; i < 2 * each; ++i) BlockOnce(queue, i % 2 == 0);
   // Once every worker is parked nothing changes any more, and getrusage knows of no other sleep.
   Eventually([&] {
     pool::ReadSwitchTotals(&after);
     return after.slept[0] + after.slept[1] + after.slept[2] == after.nvcsw;
   });
   EXPECT_EQ(after.lost, 0u);
-  EXPECT_EQ(after.announced - before.announced, kEach);
+  EXPECT_EQ(after.announced - before.announced, each);
   const auto slept = [&](Phase p) {
     return after.slept[static_cast<int>(p)] - before.slept[static_cast<int>(p)];
   };
-  EXPECT_GE(slept(Phase::kAnnounced), kEach);
-  EXPECT_GE(slept(Phase::kItem), kEach);
-  EXPECT_GE(Presumed() - presumed, kEach);
+  EXPECT_GE(slept(Phase::kAnnounced), each);
+  EXPECT_GE(slept(Phase::kItem), each);
+  EXPECT_GE(Presumed() - presumed, each);
   cmwq_destroy_workqueue(queue);
 }
 
@@ -223,7 +224,7 @@ TEST_F(Judge, LaunchedByTheLoader) {
   if (pid == 0) {
     unsetenv("CMWQ_BPF");
     setenv("CMWQ_JUDGE_LAUNCHED", "1", 1);
-    execl(loader, loader, "run", "--", self, nullptr);
+    execl(loader, loader, "run", "--", self, "--gtest_filter=*BpfAgree", nullptr);
     _exit(127);
   }
   EXPECT_EQ(WaitFor(pid), 0);
