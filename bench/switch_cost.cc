@@ -1,8 +1,8 @@
-// What counting context switches costs each switch: two threads of one CPU hand a futex to and fro, bare
-// and with each of the sources of the setting `switches`.
+// What counting context switches costs each switch: two threads of one CPU hand a futex to and fro,
+// bare and with each of the sources of the setting `switches`.
 //
-// "attached" is the BPF program on threads that are not registered: what everybody else in the process
-// pays; other processes pay less, the program leaves them at the first comparison.
+// "attached" is the BPF program on threads that are not registered: what everybody else in the
+// process pays; other processes pay less, the program leaves them at the first comparison.
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -78,7 +78,8 @@ class Loader {
 void Play(int self, int* turn, long rounds, pool::SwitchAudit* audit) {
   for (long i = 0; i < rounds; ++i) {
     if (audit != nullptr) audit->Enter(pool::Phase::kAnnounced, nullptr);
-    for (int seen; (seen = __atomic_load_n(turn, __ATOMIC_ACQUIRE)) != self;) FutexWaitWhile(turn, seen);
+    for (int seen; (seen = __atomic_load_n(turn, __ATOMIC_ACQUIRE)) != self;)
+      FutexWaitWhile(turn, seen);
     if (audit != nullptr) audit->Enter(pool::Phase::kItem, nullptr);
     __atomic_store_n(turn, 1 - self, __ATOMIC_RELEASE);
     FutexWakeAll(turn);
@@ -106,7 +107,9 @@ void Measure(const Kind& kind, int cpu, long rounds, Outcome* out) {
   pool::SwitchTotals totals;
   if (pool::ReadSwitchTotals(&totals)) {
     out->slept = totals.slept[static_cast<int>(pool::Phase::kAnnounced)];
-    const std::string wanted = kind.bpf ? "bpf" : kind.switches == base::kSwitchesPerf ? "perf" : "getrusage";
+    const std::string wanted = kind.bpf                               ? "bpf"
+                               : kind.switches == base::kSwitchesPerf ? "perf"
+                                                                      : "getrusage";
     out->as_wanted = totals.source == wanted || !kind.registered;
   } else {
     out->as_wanted = !kind.registered;

@@ -78,7 +78,8 @@ bool ParseSyscall(const char* text, pool::BlockSite* site) {
 
 bool ReadBlockSite(int tid, pool::BlockSite* site) {
   char text[256];
-  if (ReadTaskFile(tid, "syscall", text, sizeof(text)) <= 0 || !ParseSyscall(text, site)) return false;
+  if (ReadTaskFile(tid, "syscall", text, sizeof(text)) <= 0 || !ParseSyscall(text, site))
+    return false;
   char wchan[sizeof(site->wchan)];
   if (ReadTaskFile(tid, "wchan", wchan, sizeof(wchan)) <= 0 || strcmp(wchan, "0") == 0) {
     wchan[0] = '\0';  // it has woken up meanwhile, or the kernel hides it

@@ -1,8 +1,8 @@
 // Where threads sleep without a word: samples that a detector takes of a sleeper before it acts.
 //
 // From /proc: the system call, the user-space address behind it, the kernel function. No signal, no
-// stack: the address and the work function say enough to find the line, and both are free of charge for
-// the sleeper.
+// stack: the address and the work function say enough to find the line, and both are free of charge
+// for the sleeper.
 
 #ifndef CMWQ_HOOKS_DETECT_BLOCK_SITES_H_
 #define CMWQ_HOOKS_DETECT_BLOCK_SITES_H_
@@ -19,7 +19,8 @@ bool ReadBlockSite(int tid, pool::BlockSite* site);
 // The text of /proc/<pid>/syscall. False: the thread runs, or that is no such text.
 bool ParseSyscall(const char* text, pool::BlockSite* site);
 
-// The thread's voluntary switches since its start, from /proc. False: it is gone, or /proc is not there.
+// The thread's voluntary switches since its start, from /proc. False: it is gone, or /proc is not
+// there.
 bool ReadNvcsw(int tid, uint64_t* value);
 
 // Counts sites. Lock-free: detectors write it at idle priority.
@@ -47,8 +48,8 @@ class SiteTable {
   std::atomic<uint64_t> overflow_{0};  // AT(Count, overflow): relaxed, a count
 };
 
-// A detector found `tid` asleep without a word. Does nothing unless switches are counted, and then at
-// most once in a millisecond. Context: detectors; makes system calls.
+// A detector found `tid` asleep without a word. Does nothing unless switches are counted, and then
+// at most once in a millisecond. Context: detectors; makes system calls.
 void NoteBlockSite(int tid);
 
 }  // namespace cmwq::detect

@@ -1,8 +1,9 @@
-/* What the BPF program, its loader and the library share: the memory that both sides see and the message
- * that hands it over. C, for the program's compiler too.
+/* What the BPF program, its loader and the library share: the memory that both sides see and the
+ * message that hands it over. C, for the program's compiler too.
  *
- * The library writes these maps through its mapping: nothing in them may be trusted by the program, and
- * nothing in them concerns another process, for each process has a program and maps of its own. */
+ * The library writes these maps through its mapping: nothing in them may be trusted by the program,
+ * and nothing in them concerns another process, for each process has a program and maps of its own.
+ * */
 
 #ifndef CMWQ_HOOKS_DETECT_BPF_ABI_H_
 #define CMWQ_HOOKS_DETECT_BPF_ABI_H_

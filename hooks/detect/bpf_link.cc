@@ -95,7 +95,8 @@ int Receive(int socket, BpfHandles* handles, const char** what) {
   *what = "the loader was refused the program";
   if (hello.error != 0) return static_cast<int>(hello.error);
   *what = "the loader's message came without its descriptors (limit of open files?)";
-  return whole && hello.slots == CMWQ_BPF_SLOTS && (message.msg_flags & MSG_CTRUNC) == 0 ? 0 : EPROTO;
+  return whole && hello.slots == CMWQ_BPF_SLOTS && (message.msg_flags & MSG_CTRUNC) == 0 ? 0
+                                                                                         : EPROTO;
 }
 
 void* MapShared(int fd, size_t bytes) {
@@ -147,8 +148,8 @@ cmwq_bpf_slot* ClaimSlot(const BpfMemory& memory, int tid, int cpu) {
     cmwq_bpf_slot* const at = &memory.slots[(tid + i) & (CMWQ_BPF_SLOTS - 1)];
     unsigned seen = __atomic_load_n(&at->tid, __ATOMIC_RELAXED);
     if (seen != 0 && seen != CMWQ_BPF_GONE) continue;
-    // The program may find the slot from here on, with what the thread before left in it: the caller
-    // takes the difference.
+    // The program may find the slot from here on, with what the thread before left in it: the
+    // caller takes the difference.
     if (__atomic_compare_exchange_n(&at->tid, &seen, static_cast<unsigned>(tid), false,
                                     __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
       slot = at;
@@ -189,7 +190,8 @@ const char* TryToConnect(int* err) {
   *err = 0;
   if (where == nullptr || *where == '\0') return "CMWQ_BPF is not set; start it with cmwq-bpf run";
   if (strncmp(where, "fd:", 3) == 0) {
-    if (g_inherited_used) return "the socket was the parent's; use cmwq-bpf serve for programs that fork";
+    if (g_inherited_used)
+      return "the socket was the parent's; use cmwq-bpf serve for programs that fork";
     g_inherited_used = true;
   }
   BpfHandles handles;

@@ -23,8 +23,8 @@
 namespace cmwq::detect {
 namespace {
 
-// Gives the calling thread a descriptor table of its own with the standard three and `fds` in it, which
-// it sorts. False: refused, nothing was closed.
+// Gives the calling thread a descriptor table of its own with the standard three and `fds` in it,
+// which it sorts. False: refused, nothing was closed.
 bool KeepOnly(int* fds, int n) {
   if (base::Sys(SYS_unshare, CLONE_FILES) < 0) return false;
   for (int i = 1; i < n; ++i) {
@@ -44,7 +44,8 @@ bool KeepOnly(int* fds, int n) {
   return true;
 }
 
-// The reader's side of a BPF ring buffer: a page with the consumer's position, one with the producer's.
+// The reader's side of a BPF ring buffer: a page with the consumer's position, one with the
+// producer's.
 struct Doorbell {
   unsigned long* consumer = nullptr;
   const unsigned long* producer = nullptr;
@@ -155,13 +156,14 @@ void BpfSource::Run(int doorbell_fd) {
   TaskStateReader reader;
   struct pollfd bell = {doorbell_fd, POLLIN, 0};
   for (;;) {
-    if (!Wanted()) {
+    long rung = 1;
+    if (Wanted()) {
+      struct timespec left = base::ToTimespec(base::g_conf.tick_ms * base::kNsPerMs);
+      rung = base::Sys(SYS_ppoll, &bell, 1, &left, nullptr, 0);
+      if (rung > 0) doorbell.Silence();
+    } else {
       Sleep();
-      continue;
     }
-    struct timespec left = base::ToTimespec(base::g_conf.tick_ms * base::kNsPerMs);
-    const long rung = base::Sys(SYS_ppoll, &bell, 1, &left, nullptr, 0);
-    if (rung > 0) doorbell.Silence();
     Look(rung == 0 ? &reader : nullptr, true);
   }
 }
@@ -177,24 +179,27 @@ bool BpfSource::Wanted() const {
 bool BpfSource::Asleep(const pool::Suspect& suspect, TaskStateReader* reader) const {
   const cmwq_bpf_slot* const slot = FindSlot(memory_, suspect.tid);
   if (slot != nullptr && __atomic_load_n(&slot->blocked, __ATOMIC_ACQUIRE) != 0 &&
-      __atomic_load_n(&slot->phase, __ATOMIC_RELAXED) == static_cast<unsigned>(pool::Phase::kItem)) {
+      __atomic_load_n(&slot->phase, __ATOMIC_RELAXED) ==
+          static_cast<unsigned>(pool::Phase::kItem)) {
     return true;
   }
   return reader != nullptr && reader->Read(suspect.tid) == TaskState::kAsleep;
 }
 
-// A sleeper that moved on meanwhile makes Presume fail, and nothing is done. Presume wakes a worker if
-// nobody is left running; a stale hint may wake the wrong one, and the next look does it again.
-void BpfSource::Look(TaskStateReader* reader, bool note) {
+// A sleeper that moved on meanwhile makes Presume fail, and nothing is done. Presume wakes a worker
+// if nobody is left running; a stale hint may wake the wrong one, and the next look does it again.
+void BpfSource::Look(TaskStateReader* reader, bool self) {
   for (auto& slot : watched_) {
     pool::Watched* const w = slot.load(std::memory_order_acquire);  // pairs with Watch
     if (w == nullptr || !w->WantsWatch()) continue;
     pool::Suspect suspects[kMaxSuspects];
     const int n = w->ListSuspects(suspects, kMaxSuspects);
-    if (n == 0) w->Nudge();
+    // Nobody counts: whoever was woken is on its way, or met a stale hint. Not in a queuer's place,
+    // who has just woken somebody.
+    if (n == 0 && self) w->Nudge();
     for (int i = 0; i < n; ++i) {
       if (!Asleep(suspects[i], reader)) continue;
-      if (note) NoteBlockSite(suspects[i].tid);
+      if (self) NoteBlockSite(suspects[i].tid);
       if (w->Presume(suspects[i])) {
         found_.fetch_add(1, std::memory_order_relaxed);
       }
@@ -209,16 +214,15 @@ void BpfSource::SetArmed(unsigned armed) {
 void BpfSource::Sleep() {
   // First: whoever finds kDormant below may set it again.
   SetArmed(0);
-  // seq_cst: pairs with the load in Arm. Either the queuer sees kDormant and wakes us, or we see what
-  // it queued.
+  // seq_cst: pairs with the load in Arm. Either the queuer sees kDormant and wakes us, or we see
+  // what it queued.
   state_.store(kDormant, std::memory_order_seq_cst);
   if (Wanted()) {
     int32_t expected = kDormant;
     if (state_.compare_exchange_strong(expected, kWatching, std::memory_order_relaxed)) {
       SetArmed(1);
-      Look(nullptr, true);
     }
-    return;
+    return;  // to look
   }
   while (state_.load(std::memory_order_relaxed) == kDormant) base::FutexWait(&state_, kDormant);
 }

@@ -78,7 +78,8 @@ void PerfRing::Read(SwitchCounts* counts) {
     sane = header.size >= sizeof(uint64_t) && (header.size & 7) == 0 && header.size <= head - tail_;
     if (!sane) break;
     if (header.type == PERF_RECORD_SWITCH && (header.misc & PERF_RECORD_MISC_SWITCH_OUT) != 0) {
-      ++((header.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) != 0 ? counts->preempted : counts->slept);
+      ++((header.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) != 0 ? counts->preempted
+                                                                  : counts->slept);
     } else if (header.type == PERF_RECORD_LOST && header.size >= 3 * sizeof(uint64_t)) {
       counts->lost += Word(tail_ + 2 * sizeof(uint64_t));
     }

@@ -1,8 +1,8 @@
 // The kernel's record of one thread's context switches: a perf ring of PERF_RECORD_SWITCH.
 //
-// Unprivileged while kernel.perf_event_paranoid is at most 2. Without wake-ups, time stamps and ids a
-// record is a bare header of 8 bytes, so a page holds 512 and nobody is disturbed; a switch out says
-// whether the thread wanted to go on (preempted) or not (slept).
+// Unprivileged while kernel.perf_event_paranoid is at most 2. Without wake-ups, time stamps and ids
+// a record is a bare header of 8 bytes, so a page holds 512 and nobody is disturbed; a switch out
+// says whether the thread wanted to go on (preempted) or not (slept).
 //
 // The descriptor is closed at once: the mapping keeps the event alive, so programs that close
 // everything do not hurt it and their limit does not count it.
@@ -26,15 +26,16 @@ struct SwitchCounts {
 // Not thread-safe: one reader at a time.
 class PerfRing {
  public:
-  // Records the calling thread's switches from now on. 0 or errno, and then *what names the call that
-  // was refused.
+  // Records the calling thread's switches from now on. 0 or errno, and then *what names the call
+  // that was refused.
   int Open(const char** what);
   void Close();
   // Child of fork: the mapping was not inherited.
   void Forget() { meta_ = nullptr; }
   bool open() const { return meta_ != nullptr; }
 
-  // Adds what was recorded since the last Read and makes room for more. Nothing while it is not open.
+  // Adds what was recorded since the last Read and makes room for more. Nothing while it is not
+  // open.
   void Read(SwitchCounts* counts);
   // Half of it waits to be read.
   bool HalfFull() const;
@@ -48,7 +49,7 @@ class PerfRing {
   perf_event_mmap_page* meta_ = nullptr;  // S: of whoever may read
   const char* data_ = nullptr;            // S: as meta_
   size_t size_ = 0;                       // S: as meta_; bytes of data
-  uint64_t tail_ = 0;                     // S: as meta_; what was read, the kernel's view is in meta_
+  uint64_t tail_ = 0;  // S: as meta_; what was read, the kernel's view is in meta_
 };
 
 }  // namespace cmwq::detect

@@ -23,12 +23,13 @@ constexpr uint64_t kNoteEveryNs = base::kNsPerMs;  // a sample costs some 20 us
 
 constinit std::atomic<ThreadAudit*> g_audits{nullptr};   // AT(BeginAudit, ForEach): only grows
 constinit SiteTable g_sites;
-constinit std::atomic<uint64_t> g_next_note_ns{0};       // AT(NoteBlockSite, NoteBlockSite): relaxed
+constinit std::atomic<uint64_t> g_next_note_ns{0};  // AT(NoteBlockSite, NoteBlockSite): relaxed
 
 template <class F>
 void ForEach(F visit) {
   // Acquire: pairs with the exchange in BeginAudit.
-  for (ThreadAudit* a = g_audits.load(std::memory_order_acquire); a != nullptr; a = a->next) visit(*a);
+  for (ThreadAudit* a = g_audits.load(std::memory_order_acquire); a != nullptr; a = a->next)
+    visit(*a);
 }
 
 struct rusage OwnUsage() {
@@ -54,12 +55,16 @@ const char* SourceName(ThreadAudit::Source source) {
 
 void ReportRefusal(const char* what, int err) {
   if (err == EPERM && what[0] == 'm') {
-    CMWQ_WARN_ONCE("switches=perf: %s refused: more locked memory is needed than "
-                   "kernel.perf_event_mlock_kb and ulimit -l allow; getrusage counts for the rest", what);
+    CMWQ_WARN_ONCE(
+        "switches=perf: %s refused: more locked memory is needed than "
+        "kernel.perf_event_mlock_kb and ulimit -l allow; getrusage counts for the rest",
+        what);
     return;
   }
-  CMWQ_WARN_ONCE("switches=perf: %s refused (errno %d): kernel.perf_event_paranoid must be at most 2, and "
-                 "containers forbid it by default; getrusage counts instead", what, err);
+  CMWQ_WARN_ONCE(
+      "switches=perf: %s refused (errno %d): kernel.perf_event_paranoid must be at most 2, and "
+      "containers forbid it by default; getrusage counts instead",
+      what, err);
 }
 
 }  // namespace
@@ -80,13 +85,21 @@ void ThreadAudit::Begin(Source wanted, int cpu) {
     cmwq_bpf_slot* const slot = memory != nullptr ? ClaimSlot(*memory, base::Tid(), cpu) : nullptr;
     if (slot != nullptr) {
       got = Source::kBpf;
-      memcpy(&slot_before_, slot, sizeof(slot_before_));
+      slot_before_ = *slot;
       slot_.store(slot, std::memory_order_release);  // pairs with the load in AddTo
     } else if (memory != nullptr) {
       CMWQ_WARN_ONCE("switches=bpf: no place for a thread in the map; getrusage counts for it");
     }
   }
-  const struct rusage usage = OwnUsage();
+  struct rusage usage;
+  // All begin at one moment, in which the thread did not sleep.
+  do {
+    usage = OwnUsage();
+    SwitchCounts none;
+    ring_.Read(&none);
+    if (const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_relaxed))
+      slot_before_ = *slot;
+  } while (OwnUsage().ru_nvcsw != usage.ru_nvcsw);
   nvcsw_seen_ = static_cast<uint64_t>(usage.ru_nvcsw);
   nivcsw_seen_ = static_cast<uint64_t>(usage.ru_nivcsw);
   nvcsw_begin_.store(nvcsw_seen_, std::memory_order_relaxed);
@@ -98,7 +111,8 @@ void ThreadAudit::Begin(Source wanted, int cpu) {
   --sync::t_locks_held;
 }
 
-// What has happened up to now happened in `phase`. Locks: busy_, or the thread itself without a ring.
+// What has happened up to now happened in `phase`. Locks: busy_, or the thread itself without a
+// ring.
 void ThreadAudit::ReadRing(Phase phase) {
   SwitchCounts counts;
   ring_.Read(&counts);
@@ -107,16 +121,15 @@ void ThreadAudit::ReadRing(Phase phase) {
   Add(&lost_, counts.lost);
 }
 
-void ThreadAudit::Account(Phase phase) {
-  const struct rusage usage = OwnUsage();
+void ThreadAudit::Account(Phase phase, const struct rusage& usage) {
   Add(&slept_[static_cast<int>(phase)], static_cast<uint64_t>(usage.ru_nvcsw) - nvcsw_seen_);
   Add(&preempted_, static_cast<uint64_t>(usage.ru_nivcsw) - nivcsw_seen_);
   nvcsw_seen_ = static_cast<uint64_t>(usage.ru_nvcsw);
   nivcsw_seen_ = static_cast<uint64_t>(usage.ru_nivcsw);
 }
 
-// Context: the audited thread; the engine's hooks, so perhaps a signal handler: not inside another Enter,
-// which t_locks_held prevents.
+// Context: the audited thread; the engine's hooks, so perhaps a signal handler: not inside another
+// Enter, which t_locks_held prevents.
 void ThreadAudit::Enter(Phase phase, cmwq_work_fn fn) {
   ++sync::t_locks_held;
   if (phase == Phase::kAnnounced) Add(&announced_, 1);
@@ -133,7 +146,8 @@ void ThreadAudit::Enter(Phase phase, cmwq_work_fn fn) {
       break;
     case Source::kBpf:
       slot = slot_.load(std::memory_order_relaxed);
-      // The program reads it on this CPU, or after the switch to another one: program order is enough.
+      // The program reads it on this CPU, or after the switch to another one: program order is
+      // enough.
       __atomic_store_n(&slot->phase, static_cast<unsigned>(phase), __ATOMIC_RELEASE);
       // We run, whatever the program may have missed.
       if (__atomic_load_n(&slot->blocked, __ATOMIC_RELAXED) != 0) {
@@ -141,34 +155,41 @@ void ThreadAudit::Enter(Phase phase, cmwq_work_fn fn) {
       }
       break;
     case Source::kRusage:
-      Account(before);
+      Account(before, OwnUsage());
       phase_.store(phase, std::memory_order_relaxed);
       break;
   }
   --sync::t_locks_held;
 }
 
-void ThreadAudit::FoldSlot() {
-  cmwq_bpf_slot* const slot = slot_.exchange(nullptr, std::memory_order_acq_rel);  // pairs with AddTo
-  if (slot == nullptr) return;
-  for (int i = 0; i < pool::kPhases; ++i) Add(&slept_[i], slot->slept[i] - slot_before_.slept[i]);
-  Add(&preempted_, slot->preempted - slot_before_.preempted);
+// counts: a copy of the slot, taken by the thread.
+void ThreadAudit::FoldSlot(const cmwq_bpf_slot& counts) {
+  cmwq_bpf_slot* const slot =
+      slot_.exchange(nullptr, std::memory_order_acq_rel);  // pairs with AddTo
+  for (int i = 0; i < pool::kPhases; ++i) Add(&slept_[i], counts.slept[i] - slot_before_.slept[i]);
+  Add(&preempted_, counts.preempted - slot_before_.preempted);
   ReleaseSlot(slot);  // last: the next thread's counts follow
 }
 
 void ThreadAudit::End() {
   ++sync::t_locks_held;
   Enter(Phase::kEngine, nullptr);
-  const struct rusage usage = OwnUsage();
-  if (source() == Source::kPerf) {
-    while (busy_.exchange(true, std::memory_order_acquire)) base::SchedYield();
+  while (busy_.exchange(true, std::memory_order_acquire)) base::SchedYield();
+  const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_relaxed);
+  cmwq_bpf_slot counts = {};
+  struct rusage usage;
+  do {  // as in Begin
+    usage = OwnUsage();
     ReadRing(Phase::kEngine);
-    ring_.Close();
-    busy_.store(false, std::memory_order_release);
-  }
-  FoldSlot();
+    if (slot != nullptr) counts = *slot;
+  } while (OwnUsage().ru_nvcsw != usage.ru_nvcsw);
+  if (source() == Source::kRusage) Account(Phase::kEngine, usage);
+  ring_.Close();
+  busy_.store(false, std::memory_order_release);
+  if (slot != nullptr) FoldSlot(counts);
   tid_.store(0, std::memory_order_relaxed);
-  Add(&nvcsw_, static_cast<uint64_t>(usage.ru_nvcsw) - nvcsw_begin_.load(std::memory_order_relaxed));
+  Add(&nvcsw_,
+      static_cast<uint64_t>(usage.ru_nvcsw) - nvcsw_begin_.load(std::memory_order_relaxed));
   used_.store(false, std::memory_order_release);  // pairs with Claim
   --sync::t_locks_held;
 }
@@ -178,7 +199,8 @@ void ThreadAudit::Drain(bool always) {
   ++sync::t_locks_held;
   // The thread itself is at it.
   if (!busy_.exchange(true, std::memory_order_acquire)) {
-    if (ring_.open() && (always || ring_.HalfFull())) ReadRing(phase_.load(std::memory_order_relaxed));
+    if (ring_.open() && (always || ring_.HalfFull()))
+      ReadRing(phase_.load(std::memory_order_relaxed));
     busy_.store(false, std::memory_order_release);
   }
   --sync::t_locks_held;
@@ -211,14 +233,17 @@ void ThreadAudit::AddTo(pool::SwitchTotals* totals) {
   totals->announced += announced_.load(std::memory_order_relaxed);
   if (const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_acquire)) {
     for (int i = 0; i < pool::kPhases; ++i) {
-      totals->slept[i] += __atomic_load_n(&slot->slept[i], __ATOMIC_RELAXED) - slot_before_.slept[i];
+      totals->slept[i] +=
+          __atomic_load_n(&slot->slept[i], __ATOMIC_RELAXED) - slot_before_.slept[i];
     }
-    totals->preempted += __atomic_load_n(&slot->preempted, __ATOMIC_RELAXED) - slot_before_.preempted;
+    totals->preempted +=
+        __atomic_load_n(&slot->preempted, __ATOMIC_RELAXED) - slot_before_.preempted;
   }
 }
 
 cmwq_work_fn ThreadAudit::Executing(int tid) const {
-  return tid_.load(std::memory_order_relaxed) == tid ? fn_.load(std::memory_order_relaxed) : nullptr;
+  return tid_.load(std::memory_order_relaxed) == tid ? fn_.load(std::memory_order_relaxed)
+                                                     : nullptr;
 }
 
 void ThreadAudit::Forget() {

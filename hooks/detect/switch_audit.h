@@ -16,14 +16,16 @@
 #include "hooks/detect/perf_ring.h"
 #include "runtime/pool/switch_audit.h"
 
+struct rusage;
+
 namespace cmwq::detect {
 
 class ThreadAudit final : public pool::SwitchAudit {
  public:
   enum class Source : uint8_t { kRusage, kPerf, kBpf };  // the poorest first
 
-  // Begins with the calling thread, in kEngine; takes the best source up to `wanted` that is to be had.
-  // Context: the object is the caller's (Claim).
+  // Begins with the calling thread, in kEngine; takes the best source up to `wanted` that is to be
+  // had. Context: the object is the caller's (Claim).
   void Begin(Source wanted, int cpu);
   void Enter(pool::Phase phase, cmwq_work_fn fn) override;
   void End() override;
@@ -44,9 +46,9 @@ class ThreadAudit final : public pool::SwitchAudit {
   ThreadAudit* next = nullptr;  // I: in the list of all
 
  private:
-  void Account(pool::Phase phase);
+  void Account(pool::Phase phase, const struct rusage& usage);
   void ReadRing(pool::Phase phase);
-  void FoldSlot();
+  void FoldSlot(const cmwq_bpf_slot& counts);
   uint64_t NvcswOf(int tid) const;
 
   std::atomic<bool> used_{false};                  // AT(Claim, End)
@@ -54,15 +56,16 @@ class ThreadAudit final : public pool::SwitchAudit {
   std::atomic<int> tid_{0};                        // AT(Begin, AddTo): 0 between threads
   std::atomic<pool::Phase> phase_{pool::Phase::kEngine};  // AT(Enter, Drain): relaxed, under busy_
   std::atomic<cmwq_work_fn> fn_{nullptr};          // AT(Enter, Executing): relaxed, a hint
-  // Whoever empties the ring has it: the thread itself, the tick, a report. No lock that sleeps: that
-  // would be a switch. Acquired by exchange, released by a store.
+  // Whoever empties the ring has it: the thread itself, the tick, a report. No lock that sleeps:
+  // that would be a switch. Acquired by exchange, released by a store.
   std::atomic<bool> busy_{false};                  // AT(Enter, Drain)
   PerfRing ring_;                                  // S: who has busy_
   std::atomic<cmwq_bpf_slot*> slot_{nullptr};      // AT(Begin, AddTo)
-  cmwq_bpf_slot slot_before_ = {};                 // I: while slot_ is set: what another thread left there
+  cmwq_bpf_slot slot_before_ = {};  // I: while slot_ is set: what another thread left there
   uint64_t nvcsw_seen_ = 0;                        // S: the audited thread
   uint64_t nivcsw_seen_ = 0;                       // S: the audited thread
-  // Relaxed counts of all threads that used this object; written by who has busy_, or by the thread.
+  // Relaxed counts of all threads that used this object; written by who has busy_, or by the
+  // thread.
   std::atomic<uint64_t> slept_[pool::kPhases] = {};  // AT(Account, AddTo)
   std::atomic<uint64_t> preempted_{0};             // AT(Account, AddTo)
   std::atomic<uint64_t> lost_{0};                  // AT(ReadRing, AddTo)
@@ -72,7 +75,8 @@ class ThreadAudit final : public pool::SwitchAudit {
   std::atomic<uint64_t> nvcsw_begin_{0};           // AT(Begin, AddTo): of the present one
 };
 
-// Begins an audit of the calling thread as `source` says, whatever the setting. Null without memory.
+// Begins an audit of the calling thread as `source` says, whatever the setting. Null without
+// memory.
 ThreadAudit* BeginAudit(ThreadAudit::Source source, int cpu);
 
 }  // namespace cmwq::detect

@@ -6,6 +6,7 @@
 #include "runtime/base/conf.h"
 #include "runtime/base/sys.h"
 #include "runtime/platform/env.h"
+#include "runtime/pool/switch_audit.h"
 
 namespace cmwq::gate {
 
@@ -24,6 +25,7 @@ namespace {
 constexpr int kLinger = 5;
 
 bool TickAll() {
+  pool::DrainSwitchAudits();
   Gates* const gates = CurrentGates();
   bool active = false;
   for (int i = 0; gates != nullptr && i < gates->n; ++i) {

@@ -1,8 +1,8 @@
 // The seam between the engine and what the kernel says about its workers' context switches.
 //
-// The engine tells which phase a worker is in; whoever supplies an audit counts the switches of each
-// phase. What was slept in kItem is what nobody announced; coverage is kAnnounced by both. Like the
-// detectors, audits are supplied by hooks/detect; the engine knows none of them.
+// The engine tells which phase a worker is in; whoever supplies an audit counts the switches of
+// each phase. What was slept in kItem is what nobody announced; coverage is kAnnounced by both.
+// Like the detectors, audits are supplied by hooks/detect; the engine knows none of them.
 
 #ifndef CMWQ_RUNTIME_POOL_SWITCH_AUDIT_H_
 #define CMWQ_RUNTIME_POOL_SWITCH_AUDIT_H_
@@ -36,11 +36,12 @@ class SwitchAudit {
   ~SwitchAudit() = default;
 };
 
-// Audits the calling thread, whose items are for `cpu`, as the setting `switches` says. It begins in
-// kEngine. Null: not wanted. What the kernel refuses is replaced by something poorer, with one line.
-// Context: the thread itself; may map memory; no locks held.
+// Audits the calling thread, whose items are for `cpu`, as the setting `switches` says. It begins
+// in kEngine. Null: not wanted. What the kernel refuses is replaced by something poorer, with one
+// line. Context: the thread itself; may map memory; no locks held.
 SwitchAudit* OpenSwitchAudit(int cpu);
-// Takes what has been recorded out of buffers that may overflow. Context: any thread, under any lock.
+// Takes what has been recorded out of buffers that may overflow. Context: any thread, under any
+// lock.
 void DrainSwitchAudits();
 // Child of fork: the records were of the parent's threads.
 void ForgetSwitchAudits();
@@ -52,8 +53,8 @@ struct SwitchTotals {
   uint64_t preempted;       // other switches; getrusage does not tell phases
   uint64_t announced;       // regions entered; some of them do not sleep
   uint64_t lost;            // records that were lost, or could not be read
-  // getrusage's count of voluntary switches of the same threads in the same time. Exactly the sum of
-  // slept while no thread runs and nothing was lost.
+  // getrusage's count of voluntary switches of the same threads in the same time. Exactly the sum
+  // of slept while no thread runs and nothing was lost.
   uint64_t nvcsw;
 };
 // False: nothing is or was audited. Context: any thread, no locks held.
@@ -70,8 +71,8 @@ struct BlockSite {
 // The most frequent first; returns how many. Context: as ReadSwitchTotals.
 int ReadBlockSites(BlockSite* out, int max);
 
-// The coverage and the sites as lines; nothing where nothing is audited. Context: as ReadSwitchTotals.
-// switch_report.cc.
+// The coverage and the sites as lines; nothing where nothing is audited. Context: as
+// ReadSwitchTotals. switch_report.cc.
 void WriteSwitches(LineWriter* out);
 
 }  // namespace cmwq::pool

@@ -29,11 +29,11 @@ void WriteSite(LineWriter* out, const BlockSite& site) {
   const char* const sep = site.wchan[0] != '\0' ? ", waits in " : "";
   if (site.fn != nullptr) {
     const platform::Symbol fn(site.fn);
-    base::RawFormat(line, sizeof(line), "    %lu x in %s: %s at %s%s%s", static_cast<ULong>(site.samples),
-                    fn.text, call, at.text, sep, site.wchan);
+    base::RawFormat(line, sizeof(line), "    %lu x in %s: %s at %s%s%s",
+                    static_cast<ULong>(site.samples), fn.text, call, at.text, sep, site.wchan);
   } else {
-    base::RawFormat(line, sizeof(line), "    %lu x %s at %s%s%s", static_cast<ULong>(site.samples), call,
-                    at.text, sep, site.wchan);
+    base::RawFormat(line, sizeof(line), "    %lu x %s at %s%s%s", static_cast<ULong>(site.samples),
+                    call, at.text, sep, site.wchan);
   }
   out->Line(line);
 }
@@ -52,11 +52,12 @@ void WriteSwitches(LineWriter* out) {
   } else {
     base::RawFormat(coverage, sizeof(coverage), "none slept");
   }
-  base::RawFormat(line, sizeof(line),
-                  "  coverage: %s (items slept %lu times, %lu of them announced, by %s; %lu regions, "
-                  "%lu preemptions)",
-                  coverage, static_cast<ULong>(bare + announced), static_cast<ULong>(announced), t.source,
-                  static_cast<ULong>(t.announced), static_cast<ULong>(t.preempted));
+  base::RawFormat(
+      line, sizeof(line),
+      "  coverage: %s (items slept %lu times, %lu of them announced, by %s; %lu regions, "
+      "%lu preemptions)",
+      coverage, static_cast<ULong>(bare + announced), static_cast<ULong>(announced), t.source,
+      static_cast<ULong>(t.announced), static_cast<ULong>(t.preempted));
   out->Line(line);
   const uint64_t all = bare + announced + t.slept[static_cast<int>(Phase::kEngine)];
   // getrusage is not compared with itself: it has not been asked since the last change of phase.

@@ -30,7 +30,8 @@ int KeepLog(enum libbpf_print_level level, const char* format, va_list arguments
 
 int Fail(int err, const char* what, const char* hint, std::string* error) {
   *error = StrPrintf("%s: %s%s%s", what, strerror(err), *hint != '\0' ? "; " : "", hint);
-  if (!g_log.empty()) *error += "\n" + g_log;
+  // Of a refusal libbpf only guesses at the reasons.
+  if (!g_log.empty() && err != EPERM) *error += "\n" + g_log;
   return err != 0 ? err : EINVAL;
 }
 
@@ -54,6 +55,15 @@ bool InFirstPidNamespace() {
   return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == kFirstPidNamespace;
 }
 
+// The process's threads have numbers of their own in a namespace below the first.
+bool InNestedPidNamespace(pid_t tgid) {
+  const std::string status = ReadFile(StrPrintf("/proc/%d/status", tgid));
+  const size_t at = status.find("\nNSpid:\t");
+  if (at == std::string::npos) return false;
+  const std::string line = status.substr(at + 8, status.find('\n', at + 1) - at - 8);
+  return Split(line, '\t').size() > 1;
+}
+
 }  // namespace
 
 BpfProgram::~BpfProgram() {
@@ -72,8 +82,8 @@ int BpfProgram::Load(pid_t tgid, std::string* error) {
   object_ = bpf_object__open_mem(kProgram, sizeof(kProgram), nullptr);
   if (object_ == nullptr) return Fail(errno, "the program cannot be read", "", error);
   struct bpf_map* const constants = bpf_object__find_map_by_name(object_, ".rodata");
-  int target = tgid;
-  if (constants == nullptr || bpf_map__set_initial_value(constants, &target, sizeof(target)) != 0) {
+  const int values[2] = {tgid, InNestedPidNamespace(tgid) ? 1 : 0};  // target_tgid, target_nested
+  if (constants == nullptr || bpf_map__set_initial_value(constants, values, sizeof(values)) != 0) {
     return Fail(EINVAL, "the program has no place for the process", "", error);
   }
   if (const int err = bpf_object__load(object_)) {

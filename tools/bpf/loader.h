@@ -20,7 +20,8 @@ class BpfProgram {
   BpfProgram(const BpfProgram&) = delete;
   BpfProgram& operator=(const BpfProgram&) = delete;
 
-  // For the threads of process `tgid`, as this process numbers it. 0 or errno with the reason in `error`.
+  // For the threads of process `tgid`, as this process numbers it. 0 or errno with the reason in
+  // `error`.
   int Load(pid_t tgid, std::string* error);
   // Slots, controls, link, doorbells. They may be sent away: the program stays attached as long as
   // anybody has the link.
@@ -34,7 +35,8 @@ class BpfProgram {
   std::vector<int> doorbells_;
 };
 
-// Sends what a loaded program has, or that it could not be loaded (error is then not 0). 0 or errno.
+// Sends what a loaded program has, or that it could not be loaded (error is then not 0). 0 or
+// errno.
 int SendHello(int socket, const BpfProgram& program, int error);
 
 }  // namespace cmwq::tools

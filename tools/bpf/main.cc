@@ -1,4 +1,5 @@
-// cmwq-bpf: loads the BPF program that counts a process's context switches, for processes that may not.
+// cmwq-bpf: loads the BPF program that counts a process's context switches, for processes that may
+// not.
 
 #include <errno.h>
 #include <getopt.h>
@@ -131,7 +132,8 @@ int Serve(int argc, char** argv) {
     char* end = nullptr;
     if (got != 'm') return Usage("serve: unknown option");
     mode = static_cast<mode_t>(strtoul(optarg, &end, 8));
-    if (end == optarg || *end != '\0' || mode > 0777) return Usage("serve: --mode takes an octal mode");
+    if (end == optarg || *end != '\0' || mode > 0777)
+      return Usage("serve: --mode takes an octal mode");
   }
   if (optind + 1 != argc) return Usage("serve: one path is needed");
   {

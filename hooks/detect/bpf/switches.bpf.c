@@ -1,8 +1,9 @@
-/* What the scheduler does with the registered threads of one process: counted by phase, and a doorbell
- * for sleeps that nobody announced.
+/* What the scheduler does with the registered threads of one process: counted by phase, and a
+ * doorbell for sleeps that nobody announced.
  *
- * Only sched_switch is used: it runs under the run queue's lock on the CPU of both threads, so a thread's
- * slot has one writer. Counting at wake-ups as well drifts (tasks that never left the run queue).
+ * Only sched_switch is used: it runs under the run queue's lock on the CPU of both threads, so a
+ * thread's slot has one writer. Counting at wake-ups as well drifts (tasks that never left the run
+ * queue).
  *
  * Needs Linux 5.18 (prev_state). No header of one kernel: what is read is relocated by BTF. */
 
@@ -27,12 +28,15 @@ struct pid {
 } __attribute__((preserve_access_index));
 
 struct task_struct {
+  int pid;
   int tgid;
   struct pid *thread_pid;
 } __attribute__((preserve_access_index));
 
 /* Set by the loader: the process, by its number in the first pid namespace. */
 const volatile int target_tgid = 0;
+/* Set by the loader: the process is in another namespace, where its threads have other numbers. */
+const volatile int target_nested = 0;
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -64,6 +68,8 @@ struct {
 
 /* The thread's number in its own namespace, which is the one it knows. */
 static __always_inline __u32 own_tid(struct task_struct *task) {
+  if (!target_nested)
+    return task->pid;
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   unsigned int level = 0;
   int nr = 0;
@@ -124,8 +130,8 @@ static __always_inline void switched_out(struct task_struct *prev, int slept) {
   if (phase >= PHASES)
     return;
   slot->slept[phase]++;
-  /* A full barrier between the bit and `armed`: the library sets `armed` and then looks at the bits. One
-   * of the two sees the other. */
+  /* A full barrier between the bit and `armed`: the library sets `armed` and then looks at the
+   * bits. One of the two sees the other. */
   __sync_lock_test_and_set(&slot->blocked, 1);
   if (phase == PHASE_ITEM)
     ring(slot->cpu);

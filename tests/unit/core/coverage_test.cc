@@ -21,7 +21,8 @@ std::string TextOf(Write write) {
   close(ends[1]);
   std::string text(65536, '\0');
   size_t used = 0;
-  for (ssize_t n; (n = read(ends[0], &text[used], text.size() - used)) > 0;) used += static_cast<size_t>(n);
+  for (ssize_t n; (n = read(ends[0], &text[used], text.size() - used)) > 0;)
+    used += static_cast<size_t>(n);
   close(ends[0]);
   text.resize(used);
   return text;
@@ -33,8 +34,10 @@ TEST(Coverage, StandsInReportAndDump) {
   Gate gate;
   std::atomic<int> tid{0};
   Item blocks([&] {
-    tid = base::Tid();
-    gate.WaitAnnounced();
+    cmwq_block_begin();
+    tid = base::Tid();  // whoever sees it asleep from here on sees an announced sleep
+    gate.Wait();
+    cmwq_block_end();
   });
   cmwq_queue_work(wq, blocks.work());
   detect::TaskStateReader reader;

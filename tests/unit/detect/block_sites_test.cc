@@ -25,7 +25,8 @@ using pool::BlockSite;
 
 TEST(BlockSites, TextsOfSyscall) {
   BlockSite site = {};
-  ASSERT_TRUE(ParseSyscall("202 0x7ffd 0x80 0x0 0x0 0x0 0xffffffff 0x7ffd10 0x7f1234abcd\n", &site));
+  ASSERT_TRUE(
+      ParseSyscall("202 0x7ffd 0x80 0x0 0x0 0x0 0xffffffff 0x7ffd10 0x7f1234abcd\n", &site));
   EXPECT_EQ(site.nr, 202);
   EXPECT_EQ(site.pc, reinterpret_cast<void*>(0x7f1234abcd));
   ASSERT_TRUE(ParseSyscall("0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", &site));
@@ -39,7 +40,8 @@ TEST(BlockSites, TextsOfSyscall) {
 }
 
 TEST(BlockSites, AThreadInARead) {
-  if (access("/proc/self/syscall", R_OK) != 0) GTEST_SKIP() << "this kernel has no /proc/self/syscall";
+  if (access("/proc/self/syscall", R_OK) != 0)
+    GTEST_SKIP() << "this kernel has no /proc/self/syscall";
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   std::atomic<int> tid{0};

@@ -1,4 +1,5 @@
-// How the library gets at a BPF program: the message, its mistakes, and the table of threads. No BPF here.
+// How the library gets at a BPF program: the message, its mistakes, and the table of threads. No
+// BPF here.
 
 #include "hooks/detect/bpf_link.h"
 
@@ -22,7 +23,9 @@ using detect::BpfMemory;
 
 class Message : public ::testing::Test {
  protected:
-  void SetUp() override { ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_), 0); }
+  void SetUp() override {
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_), 0);
+  }
   void TearDown() override {
     if (ends_[0] >= 0) close(ends_[0]);
     detect::CloseBpf(&handles_);

@@ -23,7 +23,8 @@ using detect::SwitchCounts;
 class Writer {
  public:
   // start: where head and tail stand at first.
-  explicit Writer(size_t words, uint64_t start = 0) : data_(words), meta_(new perf_event_mmap_page) {
+  explicit Writer(size_t words, uint64_t start = 0)
+      : data_(words), meta_(new perf_event_mmap_page) {
     memset(meta_, 0, sizeof(*meta_));
     meta_->data_head = meta_->data_tail = start;
     ring.Adopt(meta_, data_.data(), words * 8);

@@ -174,7 +174,8 @@ TEST_P(SwitchAuditTest, KnowsWhatTheThreadExecutes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sources, SwitchAuditTest,
-                         ::testing::Values(ThreadAudit::Source::kRusage, ThreadAudit::Source::kPerf),
+                         ::testing::Values(ThreadAudit::Source::kRusage,
+                                           ThreadAudit::Source::kPerf),
                          [](const auto& info) {
                            return info.param == ThreadAudit::Source::kRusage ? "Rusage" : "Perf";
                          });
@@ -218,7 +219,8 @@ TEST(SwitchAuditRefused, BpfWithoutALoader) {
     CHILD_CHECK(std::string(Totals().source) == "getrusage");
   });
   EXPECT_EQ(result.status, 0) << result.errors;
-  EXPECT_NE(result.errors.find("switches=exact: no BPF program (CMWQ_BPF is not set"), std::string::npos)
+  EXPECT_NE(result.errors.find("switches=exact: no BPF program (CMWQ_BPF is not set"),
+            std::string::npos)
       << result.errors;
   EXPECT_EQ(result.errors.find("CMWQ_BPF"), result.errors.rfind("CMWQ_BPF"));
 }
