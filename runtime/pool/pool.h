@@ -22,6 +22,7 @@
 #include "runtime/base/intrusive_list.h"
 #include "runtime/platform/timer.h"
 #include "runtime/pool/blocking_source.h"
+#include "runtime/pool/callbacks.h"
 #include "runtime/pool/concurrency.h"
 #include "runtime/pool/creation_delay.h"
 #include "runtime/pool/policy.h"
@@ -36,14 +37,6 @@ class PwqBase;
 class LineWriter;
 struct InFlight;
 struct Runs;
-
-// Called once before a pool's first thread is made; set by the runtime, may be null.
-using Callback = void (*)();
-extern Callback g_before_live;
-// Called by each worker thread at its start; set by the runtime, may be null.
-extern Callback g_worker_start;
-// Called after the report of a stall by the event thread, without locks; set by the runtime, may be null.
-extern Callback g_stall_reported;
 
 class WorkerPool final : public Watched {
  public:

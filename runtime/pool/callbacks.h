@@ -1,0 +1,18 @@
+// What a pool calls outside of itself, at moments that only it knows.
+
+#ifndef CMWQ_RUNTIME_POOL_CALLBACKS_H_
+#define CMWQ_RUNTIME_POOL_CALLBACKS_H_
+
+namespace cmwq::pool {
+
+// Called once before a pool's first thread is made; set by the runtime, may be null.
+using Callback = void (*)();
+extern Callback g_before_live;
+// Called by each worker thread at its start; set by the runtime, may be null.
+extern Callback g_worker_start;
+// Called after the report of a stall by the event thread, without locks; set by the runtime, may be null.
+extern Callback g_stall_reported;
+
+}  // namespace cmwq::pool
+
+#endif  // CMWQ_RUNTIME_POOL_CALLBACKS_H_
