@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 SKIP = 77
+# Without it nobody would ask for perf.
+CONF = 'switches=perf'
 FACILITIES = ('affinity', 'bpf', 'io_uring', 'perf', 'proc', 'sched_idle')
 # Facility -> doctor's line about it.
 FINDINGS = {
@@ -52,7 +54,7 @@ class Tools:
         command = [self.cmwq, 'doctor', '--json', *arguments]
         if names:
             command = [self.refuse, ','.join(names), *command]
-        done = subprocess.run(command, env=environment(CMWQ_PRELOAD=self.preload),
+        done = subprocess.run(command, env=environment(CMWQ_PRELOAD=self.preload, CMWQ_CONF=CONF),
                               capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode in (0, 1, 2) and done.stdout, (done.returncode, done.stderr)
         report = json.loads(done.stdout)

@@ -14,6 +14,7 @@
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/uring.h"
+#include "runtime/pool/switch_audit.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
 #include "tests/support/refuse.h"
@@ -136,8 +137,10 @@ int Main(const char* list) {
   for (const std::string& name : Ask().names) names += (names.empty() ? "" : "+") + name;
   const bool ring = platform::ThreadRing::NrCreated() > 0;
   CHILD_CHECK(ring == platform::ThreadRing::Usable());
-  printf("{\"detector\": \"%s\", \"waits\": \"%s\", \"workers\": \"%s\"}\n", names.c_str(),
-         ring ? "io_uring" : "plain calls", Placement(cpus));
+  pool::SwitchTotals totals = {};
+  const char* const counter = pool::ReadSwitchTotals(&totals) ? totals.source : "not counted";
+  printf("{\"detector\": \"%s\", \"waits\": \"%s\", \"workers\": \"%s\", \"switches\": \"%s\"}\n",
+         names.c_str(), ring ? "io_uring" : "plain calls", Placement(cpus), counter);
   return 0;
 }
 

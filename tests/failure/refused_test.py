@@ -18,6 +18,7 @@ LINES = {
     r'(affinity|SCHED_IDLE) refused .* tick': lambda r: r & {'affinity', 'sched_idle'},
     r'cannot place a worker on CPU': lambda r: 'affinity' in r,
     r'cannot read /proc/self/task': lambda r: 'proc' in r,
+    r'switches=perf: .* refused': lambda r: 'perf' in r,
 }
 
 
@@ -28,6 +29,7 @@ def expected_uses(gone):
         'detector': detector + (' by CPU clock' if 'proc' in gone else ''),
         'waits': 'plain calls' if 'io_uring' in gone else 'io_uring',
         'workers': 'anywhere' if 'affinity' in gone else 'placed',
+        'switches': 'getrusage' if 'perf' in gone else 'perf',
     }
 
 
@@ -48,7 +50,7 @@ def check_lines(errors, gone):
 def check_probe(tools, names, gone):
     """Runs the library."""
     # The rescuer and the hog detector have lines of their own, which depend on how slow the machine is.
-    conf = 'log=6,mayday_initial_ms=60000,cpu_intensive_thresh_us=0'
+    conf = f'log=6,mayday_initial_ms=60000,cpu_intensive_thresh_us=0,{refused.CONF}'
     env = refused.environment(CMWQ_CONF=conf)
     if 'proc' in names:
         # The leak checker of a sanitized build looks for threads there.
@@ -73,12 +75,12 @@ def check_doctor(tools, names, gone, here):
     statuses = {finding['name']: finding for finding in report['findings']}
     for name in names:
         finding = statuses[refused.FINDINGS[name]]
-        usual = 'note' if name in ('bpf', 'perf') else 'warn'
+        usual = 'note' if name == 'bpf' else 'warn'
         if finding['status'] != usual:
             problems.append(f'doctor: {finding}')
         if usual == 'warn' and not finding['hint']:
             problems.append(f'doctor: no hint for {name}')
-    if not here['worse'] and report['exit_code'] != (1 if gone - {'bpf', 'perf'} else 0):
+    if not here['worse'] and report['exit_code'] != (1 if gone - {'bpf'} else 0):
         problems.append(f'doctor: exit code {report["exit_code"]}')
     return problems
 

@@ -97,7 +97,7 @@ class Output(DoctorTest):
     def test_a_line_for_each_facility(self):
         result = report()
         self.assertEqual([finding['name'] for finding in result['findings']], NAMES)
-        self.assertEqual(set(result['uses']), {'detector', 'waits', 'workers'})
+        self.assertEqual(set(result['uses']), {'detector', 'waits', 'workers', 'switches'})
         for finding in result['findings']:
             self.assertIn(finding['status'], ('ok', 'note', 'warn', 'fail'))
             self.assertTrue(finding['text'])

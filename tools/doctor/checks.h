@@ -8,11 +8,14 @@
 
 #include <string>
 
+#include "runtime/base/conf.h"
 #include "tools/doctor/finding.h"
 #include "tools/doctor/root.h"
 
 namespace cmwq::tools::doctor {
 
+// The settings that a process started here will have; what is wrong in CMWQ_CONF is passed over.
+base::Conf AskedFor();
 // Who confines this process: "docker", "podman", "kubernetes", "lxc", "a container", or empty.
 std::string ContainerName(const Root& root);
 // How to let `calls` through the container's filter.

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <linux/netlink.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -17,7 +16,6 @@
 #include "hooks/detect/rung.h"
 #include "hooks/detect/task_state.h"
 #include "runtime/base/conf.h"
-#include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
 #include "runtime/platform/cpu_set.h"
 #include "runtime/platform/facility.h"
@@ -230,11 +228,7 @@ void CheckScheduling(const Root& root, Findings* findings) {
 }
 
 void SayUses(const Offers& offers, Findings* findings) {
-  base::Conf conf;
-  base::SetLogSink([](const char*, size_t) {});  // CheckSettings says what is wrong with it
-  base::ParseConf(getenv("CMWQ_CONF"), &conf);
-  base::SetLogSink(nullptr);
-  base::SetLogLevel(base::LogLevel::kWarn);
+  const base::Conf conf = AskedFor();
   const detect::Rung rung = detect::ChooseRung(offers.placed, offers.idle_class, offers.task_stat);
   std::string why = "SCHED_IDLE and affinity are granted";
   if (!offers.placed)

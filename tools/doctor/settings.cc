@@ -178,6 +178,15 @@ void CheckSeccomp(const Root& root, Findings* findings) {
 
 }  // namespace
 
+base::Conf AskedFor() {
+  base::Conf conf;
+  base::SetLogSink([](const char*, size_t) {});
+  base::ParseConf(getenv("CMWQ_CONF"), &conf);
+  base::SetLogSink(nullptr);
+  base::SetLogLevel(base::LogLevel::kWarn);
+  return conf;
+}
+
 std::string ContainerName(const Root& root) {
   if (getenv("KUBERNETES_SERVICE_HOST") != nullptr) return "kubernetes";
   if (root.Exists("/.dockerenv")) return "docker";

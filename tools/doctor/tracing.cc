@@ -1,13 +1,14 @@
-// Ground truth: who really blocked. For measuring; the engine does without.
+// Ground truth: who really blocked. For those who ask for it by switches= in CMWQ_CONF.
 
 #include <errno.h>
 #include <linux/bpf.h>
-#include <linux/perf_event.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hooks/detect/perf_ring.h"
+#include "runtime/base/conf.h"
 #include "tools/common/text.h"
 #include "tools/doctor/attempt.h"
 #include "tools/doctor/checks.h"
@@ -18,26 +19,35 @@ namespace {
 
 constexpr int kStageMap = 1;
 
-// Records of context switches of the calling thread, in a small ring.
+// A worker's own ring.
 int TrySwitchRecords(int* stage) {
-  struct perf_event_attr attr = {};
-  attr.size = sizeof attr;
-  attr.type = PERF_TYPE_SOFTWARE;
-  attr.config = PERF_COUNT_SW_DUMMY;
-  attr.exclude_kernel = 1;
-  attr.exclude_hv = 1;
-  attr.context_switch = 1;
-  const long fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-  if (fd < 0) return -errno;
-  *stage = kStageMap;
-  const size_t size = static_cast<size_t>(1 + 8) * static_cast<size_t>(getpagesize());
-  void* const ring =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0);
-  return ring == MAP_FAILED ? -errno : 0;
+  detect::PerfRing ring;
+  const char* what = "";
+  const int error = ring.Open(&what);
+  if (error != 0 && what[0] == 'm') *stage = kStageMap;
+  return -error;
+}
+
+// Who will count switches, and why.
+void SayCounter(const base::Conf& conf, bool perf, Findings* findings) {
+  if (conf.switches == base::kSwitchesOff) {
+    findings->WillUse("switches", "not counted", "CMWQ_CONF does not ask for it");
+  } else if (conf.switches == base::kSwitchesRusage) {
+    findings->WillUse("switches", "getrusage", "as CMWQ_CONF asks");
+  } else if (conf.switches == base::kSwitchesPerf) {
+    findings->WillUse("switches", perf ? "perf" : "getrusage",
+                      perf ? "switch records are granted" : "perf_event_open is refused");
+  } else if (getenv("CMWQ_BPF") == nullptr) {
+    findings->WillUse("switches", "getrusage", "CMWQ_BPF names no program");
+  } else {
+    findings->WillUse("switches", "bpf", "if the program that CMWQ_BPF names answers");
+  }
 }
 
 void CheckPerf(const Root& root, Findings* findings) {
   const Attempt attempt = TryInChild(&TrySwitchRecords);
+  const base::Conf conf = AskedFor();
+  SayCounter(conf, attempt.granted(), findings);
   const long paranoid = root.Number("/proc/sys/kernel/perf_event_paranoid").value_or(2);
   const long mlock_kb = root.Number("/proc/sys/kernel/perf_event_mlock_kb").value_or(516);
   if (attempt.granted()) {
@@ -54,9 +64,9 @@ void CheckPerf(const Root& root, Findings* findings) {
   } else {
     hint = "sysctl -w kernel.perf_event_paranoid=2, or CAP_PERFMON";
   }
-  findings->Add(
-      "perf", Status::kNote,
-      Describe(attempt) + ": silent blocks cannot be counted against the kernel's records", hint);
+  const bool asked = conf.switches == base::kSwitchesPerf;
+  findings->Add("perf", asked ? Status::kWarn : Status::kNote,
+                Describe(attempt) + ": switches can be counted by getrusage only", hint);
 }
 
 // The smallest program of the kind that may look at the scheduler.
