@@ -19,6 +19,7 @@ namespace {
 
 using pool::Phase;
 
+constexpr int kTries = 1000;                        // looks for busy_ before a report does without
 constexpr uint64_t kNoteEveryNs = base::kNsPerMs;  // a sample costs some 20 us
 
 constinit std::atomic<ThreadAudit*> g_audits{nullptr};   // AT(BeginAudit, ForEach): only grows
@@ -69,27 +70,32 @@ void ReportRefusal(const char* what, int err) {
 
 }  // namespace
 
+void ThreadAudit::Lock() {
+  // Yielding is no voluntary switch in the kernel's books. Acquire: pairs with Unlock.
+  while (busy_.exchange(true, std::memory_order_acquire)) base::SchedYield();
+}
+
+bool ThreadAudit::TryLock() {
+  for (int tries = 0; tries < kTries; ++tries) {
+    if (!busy_.exchange(true, std::memory_order_acquire)) return true;
+    base::SchedYield();
+  }
+  return false;
+}
+
 void ThreadAudit::Begin(Source wanted, int cpu) {
   ++sync::t_locks_held;  // hooks of a signal handler must not use a half-made object
+  const BpfMemory* const memory = wanted == Source::kBpf ? ConnectBpf() : nullptr;
+  Lock();
   Source got = Source::kRusage;
+  const char* what = "";
+  int err = 0;
   if (wanted == Source::kPerf) {
-    const char* what;
-    const int err = ring_.Open(&what);
-    if (err == 0) {
-      got = Source::kPerf;
-    } else {
-      ReportRefusal(what, err);
-    }
-  } else if (wanted == Source::kBpf) {
-    const BpfMemory* const memory = ConnectBpf();
-    cmwq_bpf_slot* const slot = memory != nullptr ? ClaimSlot(*memory, base::Tid(), cpu) : nullptr;
-    if (slot != nullptr) {
-      got = Source::kBpf;
-      slot_before_ = *slot;
-      slot_.store(slot, std::memory_order_release);  // pairs with the load in AddTo
-    } else if (memory != nullptr) {
-      CMWQ_WARN_ONCE("switches=bpf: no place for a thread in the map; getrusage counts for it");
-    }
+    err = ring_.Open(&what);
+    if (err == 0) got = Source::kPerf;
+  } else if (memory != nullptr) {
+    slot_ = ClaimSlot(*memory, base::Tid(), cpu);
+    if (slot_ != nullptr) got = Source::kBpf;
   }
   struct rusage usage;
   // All begin at one moment, in which the thread did not sleep.
@@ -97,18 +103,22 @@ void ThreadAudit::Begin(Source wanted, int cpu) {
     usage = OwnUsage();
     SwitchCounts none;
     ring_.Read(&none);
-    if (const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_relaxed))
-      slot_before_ = *slot;
+    if (slot_ != nullptr) slot_before_ = *slot_;
   } while (OwnUsage().ru_nvcsw != usage.ru_nvcsw);
   nvcsw_seen_ = static_cast<uint64_t>(usage.ru_nvcsw);
   nivcsw_seen_ = static_cast<uint64_t>(usage.ru_nivcsw);
-  nvcsw_begin_.store(nvcsw_seen_, std::memory_order_relaxed);
+  nvcsw_begin_ = nvcsw_seen_;
   source_.store(got, std::memory_order_relaxed);
-  phase_.store(Phase::kEngine, std::memory_order_relaxed);
+  phase_ = Phase::kEngine;
   fn_.store(nullptr, std::memory_order_relaxed);
   Add(&threads_, 1);
-  tid_.store(base::Tid(), std::memory_order_release);  // pairs with the load in AddTo
+  tid_.store(base::Tid(), std::memory_order_relaxed);
+  Unlock();
   --sync::t_locks_held;
+  if (err != 0) ReportRefusal(what, err);
+  if (memory != nullptr && got != Source::kBpf) {
+    CMWQ_WARN_ONCE("switches=bpf: no place for a thread in the map; getrusage counts for it");
+  }
 }
 
 // What has happened up to now happened in `phase`. Locks: busy_, or the thread itself without a
@@ -134,111 +144,103 @@ void ThreadAudit::Enter(Phase phase, cmwq_work_fn fn) {
   ++sync::t_locks_held;
   if (phase == Phase::kAnnounced) Add(&announced_, 1);
   if (fn != nullptr || phase == Phase::kEngine) fn_.store(fn, std::memory_order_relaxed);
-  const Phase before = phase_.load(std::memory_order_relaxed);
-  cmwq_bpf_slot* slot;
   switch (source()) {
     case Source::kPerf:
-      // Yielding is no voluntary switch in the kernel's books.
-      while (busy_.exchange(true, std::memory_order_acquire)) base::SchedYield();
-      ReadRing(before);
-      phase_.store(phase, std::memory_order_relaxed);
-      busy_.store(false, std::memory_order_release);
+      Lock();
+      ReadRing(phase_);
+      phase_ = phase;
+      Unlock();
       break;
     case Source::kBpf:
-      slot = slot_.load(std::memory_order_relaxed);
       // The program reads it on this CPU, or after the switch to another one: program order is
       // enough.
-      __atomic_store_n(&slot->phase, static_cast<unsigned>(phase), __ATOMIC_RELEASE);
+      __atomic_store_n(&slot_->phase, static_cast<unsigned>(phase), __ATOMIC_RELEASE);
       // We run, whatever the program may have missed.
-      if (__atomic_load_n(&slot->blocked, __ATOMIC_RELAXED) != 0) {
-        __atomic_store_n(&slot->blocked, 0u, __ATOMIC_RELAXED);
+      if (__atomic_load_n(&slot_->blocked, __ATOMIC_RELAXED) != 0) {
+        __atomic_store_n(&slot_->blocked, 0u, __ATOMIC_RELAXED);
       }
       break;
     case Source::kRusage:
-      Account(before, OwnUsage());
-      phase_.store(phase, std::memory_order_relaxed);
+      Account(phase_, OwnUsage());
+      phase_ = phase;
       break;
   }
   --sync::t_locks_held;
-}
-
-// counts: a copy of the slot, taken by the thread.
-void ThreadAudit::FoldSlot(const cmwq_bpf_slot& counts) {
-  cmwq_bpf_slot* const slot =
-      slot_.exchange(nullptr, std::memory_order_acq_rel);  // pairs with AddTo
-  for (int i = 0; i < pool::kPhases; ++i) Add(&slept_[i], counts.slept[i] - slot_before_.slept[i]);
-  Add(&preempted_, counts.preempted - slot_before_.preempted);
-  ReleaseSlot(slot);  // last: the next thread's counts follow
 }
 
 void ThreadAudit::End() {
   ++sync::t_locks_held;
   Enter(Phase::kEngine, nullptr);
-  while (busy_.exchange(true, std::memory_order_acquire)) base::SchedYield();
-  const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_relaxed);
+  Lock();
   cmwq_bpf_slot counts = {};
   struct rusage usage;
   do {  // as in Begin
     usage = OwnUsage();
     ReadRing(Phase::kEngine);
-    if (slot != nullptr) counts = *slot;
+    if (slot_ != nullptr) counts = *slot_;
   } while (OwnUsage().ru_nvcsw != usage.ru_nvcsw);
   if (source() == Source::kRusage) Account(Phase::kEngine, usage);
   ring_.Close();
-  busy_.store(false, std::memory_order_release);
-  if (slot != nullptr) FoldSlot(counts);
+  if (slot_ != nullptr) {
+    for (int i = 0; i < pool::kPhases; ++i) {
+      Add(&slept_[i], counts.slept[i] - slot_before_.slept[i]);
+    }
+    Add(&preempted_, counts.preempted - slot_before_.preempted);
+    ReleaseSlot(slot_);  // last: the next thread's counts follow
+    slot_ = nullptr;
+  }
   tid_.store(0, std::memory_order_relaxed);
-  Add(&nvcsw_,
-      static_cast<uint64_t>(usage.ru_nvcsw) - nvcsw_begin_.load(std::memory_order_relaxed));
+  Add(&nvcsw_, static_cast<uint64_t>(usage.ru_nvcsw) - nvcsw_begin_);
+  Unlock();
   used_.store(false, std::memory_order_release);  // pairs with Claim
   --sync::t_locks_held;
 }
 
-void ThreadAudit::Drain(bool always) {
+void ThreadAudit::Drain() {
   if (source() != Source::kPerf) return;
   ++sync::t_locks_held;
-  // The thread itself is at it.
+  // Else the thread itself is at it.
   if (!busy_.exchange(true, std::memory_order_acquire)) {
-    if (ring_.open() && (always || ring_.HalfFull()))
-      ReadRing(phase_.load(std::memory_order_relaxed));
-    busy_.store(false, std::memory_order_release);
+    if (ring_.open() && ring_.HalfFull()) ReadRing(phase_);
+    Unlock();
   }
   --sync::t_locks_held;
-}
-
-// The voluntary switches of a live thread, by number; what it had at the beginning if that fails.
-uint64_t ThreadAudit::NvcswOf(int tid) const {
-  const uint64_t begin = nvcsw_begin_.load(std::memory_order_relaxed);
-  uint64_t now;
-  return ReadNvcsw(tid, &now) && now > begin ? now - begin : 0;
 }
 
 void ThreadAudit::AddTo(pool::SwitchTotals* totals) {
   const uint64_t threads = threads_.load(std::memory_order_relaxed);
   if (threads == 0) return;
-  Drain(true);
+  ++sync::t_locks_held;
+  // A process may end in a signal handler inside Enter: then without what is not settled yet.
+  const bool locked = TryLock();
   const Source source = this->source();
-  if (totals->threads == 0 || strcmp(SourceName(source), "getrusage") == 0) {
-    totals->source = SourceName(source);
-  }
+  if (totals->threads == 0 || source == Source::kRusage) totals->source = SourceName(source);
   totals->threads += threads;
   totals->nvcsw += nvcsw_.load(std::memory_order_relaxed);
-  // Acquire: pairs with the stores in Begin.
-  if (const int tid = tid_.load(std::memory_order_acquire)) totals->nvcsw += NvcswOf(tid);
+  if (locked) AddLive(totals);
   for (int i = 0; i < pool::kPhases; ++i) {
     totals->slept[i] += slept_[i].load(std::memory_order_relaxed);
   }
   totals->preempted += preempted_.load(std::memory_order_relaxed);
   totals->lost += lost_.load(std::memory_order_relaxed);
   totals->announced += announced_.load(std::memory_order_relaxed);
-  if (const cmwq_bpf_slot* const slot = slot_.load(std::memory_order_acquire)) {
-    for (int i = 0; i < pool::kPhases; ++i) {
-      totals->slept[i] +=
-          __atomic_load_n(&slot->slept[i], __ATOMIC_RELAXED) - slot_before_.slept[i];
-    }
-    totals->preempted +=
-        __atomic_load_n(&slot->preempted, __ATOMIC_RELAXED) - slot_before_.preempted;
+  if (locked) Unlock();
+  --sync::t_locks_held;
+}
+
+// What the present thread has done and is not in the counts yet. Locks: busy_.
+void ThreadAudit::AddLive(pool::SwitchTotals* totals) {
+  const int tid = tid_.load(std::memory_order_relaxed);
+  if (tid == 0) return;
+  uint64_t nvcsw;
+  if (ReadNvcsw(tid, &nvcsw) && nvcsw > nvcsw_begin_) totals->nvcsw += nvcsw - nvcsw_begin_;
+  if (source() == Source::kPerf) ReadRing(phase_);
+  if (slot_ == nullptr) return;
+  for (int i = 0; i < pool::kPhases; ++i) {
+    totals->slept[i] += __atomic_load_n(&slot_->slept[i], __ATOMIC_RELAXED) - slot_before_.slept[i];
   }
+  totals->preempted +=
+      __atomic_load_n(&slot_->preempted, __ATOMIC_RELAXED) - slot_before_.preempted;
 }
 
 cmwq_work_fn ThreadAudit::Executing(int tid) const {
@@ -248,11 +250,11 @@ cmwq_work_fn ThreadAudit::Executing(int tid) const {
 
 void ThreadAudit::Forget() {
   ring_.Forget();
-  slot_.store(nullptr, std::memory_order_relaxed);
+  slot_ = nullptr;
   busy_.store(false, std::memory_order_relaxed);
   tid_.store(0, std::memory_order_relaxed);
   for (auto& n : slept_) n.store(0, std::memory_order_relaxed);
-  for (auto* n : {&preempted_, &lost_, &announced_, &threads_, &nvcsw_, &nvcsw_begin_}) {
+  for (auto* n : {&preempted_, &lost_, &announced_, &threads_, &nvcsw_}) {
     n->store(0, std::memory_order_relaxed);
   }
   used_.store(false, std::memory_order_relaxed);
@@ -316,7 +318,7 @@ SwitchAudit* OpenSwitchAudit(int cpu) {
 
 void DrainSwitchAudits() {
   if (base::g_conf.switches != base::kSwitchesPerf) return;
-  detect::ForEach([](detect::ThreadAudit& a) { a.Drain(false); });
+  detect::ForEach([](detect::ThreadAudit& a) { a.Drain(); });
 }
 
 void ForgetSwitchAudits() {

@@ -30,8 +30,8 @@ class ThreadAudit final : public pool::SwitchAudit {
   void Enter(pool::Phase phase, cmwq_work_fn fn) override;
   void End() override;
 
-  // Empties the ring if it is half full, or in any case. Context: any thread.
-  void Drain(bool always);
+  // Empties the ring if it is half full. Context: any thread, under any lock.
+  void Drain();
   // Adds this object's threads to *totals. Context: any thread.
   void AddTo(pool::SwitchTotals* totals);
   // What it executes now, if it is the audit of thread `tid`; else null.
@@ -46,24 +46,27 @@ class ThreadAudit final : public pool::SwitchAudit {
   ThreadAudit* next = nullptr;  // I: in the list of all
 
  private:
+  void Lock();
+  bool TryLock();
+  void Unlock() { busy_.store(false, std::memory_order_release); }  // pairs with Lock, TryLock
   void Account(pool::Phase phase, const struct rusage& usage);
   void ReadRing(pool::Phase phase);
-  void FoldSlot(const cmwq_bpf_slot& counts);
-  uint64_t NvcswOf(int tid) const;
+  void AddLive(pool::SwitchTotals* totals);
 
-  std::atomic<bool> used_{false};                  // AT(Claim, End)
-  std::atomic<Source> source_{Source::kRusage};    // AT(Begin, AddTo): relaxed
-  std::atomic<int> tid_{0};                        // AT(Begin, AddTo): 0 between threads
-  std::atomic<pool::Phase> phase_{pool::Phase::kEngine};  // AT(Enter, Drain): relaxed, under busy_
-  std::atomic<cmwq_work_fn> fn_{nullptr};          // AT(Enter, Executing): relaxed, a hint
-  // Whoever empties the ring has it: the thread itself, the tick, a report. No lock that sleeps:
-  // that would be a switch. Acquired by exchange, released by a store.
-  std::atomic<bool> busy_{false};                  // AT(Enter, Drain)
-  PerfRing ring_;                                  // S: who has busy_
-  std::atomic<cmwq_bpf_slot*> slot_{nullptr};      // AT(Begin, AddTo)
-  cmwq_bpf_slot slot_before_ = {};  // I: while slot_ is set: what another thread left there
-  uint64_t nvcsw_seen_ = 0;                        // S: the audited thread
-  uint64_t nivcsw_seen_ = 0;                       // S: the audited thread
+  std::atomic<bool> used_{false};                // AT(Claim, End)
+  std::atomic<Source> source_{Source::kRusage};  // AT(Begin, AddTo): relaxed; changes under busy_
+  std::atomic<int> tid_{0};                      // AT(Begin, AddTo): relaxed; 0 between threads
+  std::atomic<cmwq_work_fn> fn_{nullptr};        // AT(Enter, Executing): relaxed, a hint
+  // Whoever looks at the ring or changes what is audited has it: the thread itself, the tick, a
+  // report. No lock that sleeps: that would be a switch.
+  std::atomic<bool> busy_{false};                // AT(Lock, Unlock)
+  PerfRing ring_;                                // S: who has busy_
+  pool::Phase phase_ = pool::Phase::kEngine;     // S: who has busy_; getrusage: the thread
+  cmwq_bpf_slot* slot_ = nullptr;                // S: who has busy_; changed by the thread only
+  cmwq_bpf_slot slot_before_ = {};               // S: as slot_; what another thread left there
+  uint64_t nvcsw_begin_ = 0;                     // S: as slot_
+  uint64_t nvcsw_seen_ = 0;                      // S: the audited thread
+  uint64_t nivcsw_seen_ = 0;                     // S: the audited thread
   // Relaxed counts of all threads that used this object; written by who has busy_, or by the
   // thread.
   std::atomic<uint64_t> slept_[pool::kPhases] = {};  // AT(Account, AddTo)
@@ -72,7 +75,6 @@ class ThreadAudit final : public pool::SwitchAudit {
   std::atomic<uint64_t> announced_{0};             // AT(Enter, AddTo)
   std::atomic<uint64_t> threads_{0};               // AT(Begin, AddTo)
   std::atomic<uint64_t> nvcsw_{0};                 // AT(End, AddTo): of threads that have ended
-  std::atomic<uint64_t> nvcsw_begin_{0};           // AT(Begin, AddTo): of the present one
 };
 
 // Begins an audit of the calling thread as `source` says, whatever the setting. Null without

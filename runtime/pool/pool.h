@@ -106,10 +106,7 @@ class WorkerPool final : public Watched {
 
   // Hooks of the calling worker.
   void Sleeping(Worker* w) CMWQ_EXCLUDES(lock);
-  void Running(Worker* w) {
-    conc_.Running(*w->word);
-    if (__builtin_expect(audited_, 0)) AuditRunning(w);
-  }
+  void Running(Worker* w);
 
   // `node` is on the worklist or on a worker's own list; it may be any address. Looks at every item: for
   // checks.
@@ -160,7 +157,6 @@ class WorkerPool final : public Watched {
   void WorkerLoop(Worker* w) CMWQ_EXCLUDES(lock);
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
   void Call(Worker* w, PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work);
-  static void AuditRunning(Worker* w);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
   void ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail = nullptr)

@@ -55,11 +55,6 @@ void WorkerPool::Call(Worker* w, PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work
   if (w->audit != nullptr && CurrentWorker() == w) w->audit->Enter(Phase::kEngine, nullptr);
 }
 
-void WorkerPool::AuditRunning(Worker* w) {
-  if (w->audit == nullptr) return;
-  w->audit->Enter(w->current_fn != nullptr ? Phase::kItem : Phase::kEngine, w->current_fn);
-}
-
 Worker* CurrentWorker() { return t_worker; }
 void SetCurrentWorker(Worker* worker) { t_worker = worker; }
 
@@ -332,6 +327,14 @@ void WorkerPool::Retire(Worker* w) {
   w->die = false;
   --nr_threads_;
   free_slots_.PushBack(&w->entry);
+}
+
+// Hook: the calling worker is back. Never kicks: the count only rises.
+void WorkerPool::Running(Worker* w) {
+  conc_.Running(*w->word);
+  if (__builtin_expect(audited_, 0) && w->audit != nullptr) {
+    w->audit->Enter(w->current_fn != nullptr ? Phase::kItem : Phase::kEngine, w->current_fn);
+  }
 }
 
 // Hook: the calling worker blocks.

@@ -22,6 +22,7 @@
 #include "hooks/detect/task_state.h"
 #include "runtime/base/conf.h"
 #include "runtime/core/runtime.h"
+#include "runtime/platform/cpu_set.h"
 #include "runtime/pool/switch_audit.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
@@ -93,6 +94,26 @@ class Judge : public ::testing::Test {
   const detect::BpfMemory* memory_ = nullptr;
 };
 
+// Lets the calling thread be switched out `times` times although it could go on: no sleeps. It shares
+// its CPU with a thread that computes.
+void BePreempted(long times) {
+  const auto count = [] {
+    struct rusage usage = {};
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+  };
+  const auto here = platform::CpuSet::Of(platform::CurrentCpu());
+  here.StoreAffinity(0);
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    here.StoreAffinity(0);
+    while (!stop) base::SchedYield();
+  });
+  for (const long begin = count(); count() - begin < times;) base::SchedYield();
+  stop = true;
+  other.join();
+}
+
 // Exact: the same switches of the same thread, whoever counts them.
 TEST_F(Judge, PerfBpfAndGetrusageCountTheSameSleeps) {
   constexpr int kSleeps = 400;
@@ -117,6 +138,7 @@ TEST_F(Judge, PerfBpfAndGetrusageCountTheSameSleeps) {
       gate.Wait();
       if (i % 50 == 0) w.Read();
     }
+    BePreempted(20);
     last = w.Read();
     for (int p = 0; p < pool::kPhases; ++p) by_phase[p] = w.slot()->slept[p] - before.slept[p];
     lost = w.lost();
