@@ -178,6 +178,7 @@ TEST(SilentBlock, LoaderLock) {
     Pipe entered, release;
     setenv("CMWQ_TEST_ENTERED_FD", std::to_string(entered.out()).c_str(), 1);
     setenv("CMWQ_TEST_RELEASE_FD", std::to_string(release.in()).c_str(), 1);
+    cmwq_destroy_workqueue(cmwq_alloc_workqueue("start", 0, 0));  // looks for a symbol, once
     std::thread loader([] { CHILD_CHECK(dlopen(CMWQ_TEST_SLOW_LIBRARY, RTLD_NOW) != nullptr); });
     entered.Wait();
     RunBehindCanary(
