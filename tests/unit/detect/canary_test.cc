@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "hooks/detect/spawn.h"
 #include "tests/support/short_handed.h"
 
 namespace cmwq::test {
