@@ -27,7 +27,8 @@ int SpawnDetached(void* (*fn)(void*), void* arg, unsigned long stack_bytes) {
 
 constinit SpawnFn g_spawn = &SpawnDetached;
 
-constinit std::atomic<Canary*> g_sites[platform::CpuSet::kMaxCpus] = {};  // AT(SiteFor, ForEachSite)
+constinit std::atomic<Canary*> g_sites[platform::CpuSet::kMaxCpus] =
+    {};  // AT(SiteFor, ForEachSite)
 
 Canary* SiteFor(int cpu) {
   Canary* const old = g_sites[cpu].load(std::memory_order_acquire);
@@ -45,7 +46,8 @@ Canary* SiteFor(int cpu) {
 template <class F>
 void ForEachSite(F visit) {
   for (int cpu = 0; cpu < platform::CpuSet::kMaxCpus; ++cpu) {
-    Canary* const site = g_sites[cpu].load(std::memory_order_acquire);  // pairs: exchange in SiteFor
+    Canary* const site =
+        g_sites[cpu].load(std::memory_order_acquire);  // pairs: exchange in SiteFor
     if (site != nullptr) visit(cpu, site);
   }
 }
@@ -76,8 +78,10 @@ BlockingSource* AttachDetector(int cpu, Watched* watched) {
   if (site == nullptr || !site->Watch(watched)) return nullptr;
   const int err = site->Start();
   if (err != 0) {
-    CMWQ_WARN_ONCE("cannot create the canary of CPU %d (errno %d): the tick looks in its place, every "
-                   "%ld ms, and tries again", cpu, err, static_cast<long>(base::g_conf.tick_ms));
+    CMWQ_WARN_ONCE(
+        "cannot create the canary of CPU %d (errno %d): the tick looks in its place, every "
+        "%ld ms, and tries again",
+        cpu, err, static_cast<long>(base::g_conf.tick_ms));
   }
   return site;
 }

@@ -73,8 +73,8 @@ bool Canary::Settle() {
     mode_.store(kRefused, std::memory_order_relaxed);
     return false;
   }
-  // Asked here because nothing can be said later. Not when descriptors are all in use: a table of our
-  // own has room.
+  // Asked here because nothing can be said later. Not when descriptors are all in use: a table of
+  // our own has room.
   const int fd = platform::OpenTaskFile(base::Tid(), "stat");
   if (fd >= 0) {
     base::SysClose(fd);
@@ -83,7 +83,8 @@ bool Canary::Settle() {
     SayClock();
   }
   reader_.set_keep(platform::UnshareDescriptors() == 0);
-  tid_.store(base::Tid(), std::memory_order_release);  // pairs with the loads in ReturnHome and Rebind
+  tid_.store(base::Tid(),
+             std::memory_order_release);  // pairs with the loads in ReturnHome and Rebind
   if (place_err != 0) StayAway();
   return true;
 }
@@ -110,26 +111,23 @@ void Canary::Loop() {
   }
 }
 
-// Found on another CPU: the process's mask or its cpuset was changed. The kernel moves us at once, and
-// does not move us back; a mask that leaves our CPU out is respected.
+// Found on another CPU: the process's mask or its cpuset was changed. The kernel moves us at once,
+// and does not move us back; a mask that leaves our CPU out is respected.
 bool Canary::AtHome() {
   platform::CpuSet mask;
   return mask.LoadAffinity(0) == 0 && mask.Has(cpu_) &&
          platform::CpuSet::Of(cpu_).StoreAffinity(0) == 0;
 }
 
-// The CPU that would tell us by being idle is not ours. On another one we would only burn what is idle
-// there, so the tick looks until it has found that the CPU is back.
+// The CPU that would tell us by being idle is not ours. On another one we would only burn what is
+// idle there, so the tick looks until it has found that the CPU is back.
 void Canary::StayAway() {
-  mode_.store(kAway, std::memory_order_release);  // pairs with the exchange in ReturnHome
+  mode_.store(kAway, std::memory_order_release);  // pairs with the exchange in GoHome
   while (mode_.load(std::memory_order_acquire) == kAway) base::FutexWait(&mode_, kAway);
 }
 
-// Context: any thread but the canary's. True: it is at home again.
-bool Canary::ReturnHome() {
-  const int tid = tid_.load(std::memory_order_acquire);
-  platform::CpuSet mask;
-  if (tid == 0 || mask.LoadAffinity(tid) != 0 || !mask.Has(cpu_)) return false;
+// Context: any thread. True: it is at home again.
+bool Canary::GoHome(int tid) {
   if (platform::CpuSet::Of(cpu_).StoreAffinity(tid) != 0) return false;
   int32_t away = kAway;
   if (mode_.compare_exchange_strong(away, kHome, std::memory_order_acq_rel)) {
@@ -138,16 +136,25 @@ bool Canary::ReturnHome() {
   return true;
 }
 
-void Canary::Rebind(const platform::CpuSet& allowed) {
+bool Canary::ReturnHome() {
   const int tid = tid_.load(std::memory_order_acquire);
-  if (tid == 0 || allowed.StoreAffinity(tid) != 0) return;
-  // Gone from its CPU, it finds so itself when it runs next.
-  if (allowed.Has(cpu_)) ReturnHome();
+  platform::CpuSet mask;
+  return tid != 0 && mask.LoadAffinity(tid) == 0 && mask.Has(cpu_) && GoHome(tid);
 }
 
-// Work often comes back at once, and being woken with fresh lag would let us preempt a worker. Spinning,
-// not yielding: at idle priority one yield costs our place for seconds of anybody's CPU time, and a
-// process does not end before its last thread has had the CPU to die.
+void Canary::Rebind(const platform::CpuSet& allowed) {
+  const int tid = tid_.load(std::memory_order_acquire);
+  if (tid == 0) return;
+  if (allowed.Has(cpu_)) {
+    GoHome(tid);
+  } else {
+    allowed.StoreAffinity(tid);  // off its CPU: it finds so itself when it runs next
+  }
+}
+
+// Work often comes back at once, and being woken with fresh lag would let us preempt a worker.
+// Spinning, not yielding: at idle priority one yield costs our place for seconds of anybody's CPU
+// time, and a process does not end before its last thread has had the CPU to die.
 bool Canary::Linger() const {
   const uint64_t until = base::MonotonicNs() + kLingerNs;
   while (base::MonotonicNs() < until) {
@@ -179,7 +186,8 @@ bool Canary::LookOnce(pool::Watched* watched) {
   int listed;
   const int found = Sample(watched, &reader_, &listed);
   if (listed == 0) {
-    // Nobody counts as running: somebody was woken and is on its way, or a wake-up met a stale hint.
+    // Nobody counts as running: somebody was woken and is on its way, or a wake-up met a stale
+    // hint.
     watched->Nudge();
     if (nudges_ <= kMaxNudges) ++nudges_;
     return true;
@@ -190,9 +198,9 @@ bool Canary::LookOnce(pool::Watched* watched) {
   return found > 0;
 }
 
-// Asks for the state of every counted worker and takes the sleepers out of nr_running. A sleeper that
-// moved on meanwhile makes Presume fail, and nothing is done. Returns how many were found; *listed: how
-// many counted.
+// Asks for the state of every counted worker and takes the sleepers out of nr_running. A sleeper
+// that moved on meanwhile makes Presume fail, and nothing is done. Returns how many were found;
+// *listed: how many counted.
 int Canary::Sample(pool::Watched* watched, TaskStateReader* reader, int* listed) {
   pool::Suspect suspects[kMaxSuspects];
   int found = 0;
@@ -217,14 +225,17 @@ int Canary::Sample(pool::Watched* watched, TaskStateReader* reader, int* listed)
 // Context: the event thread, or the gate's tick: one thread only.
 void Canary::Tick(pool::Watched* watched) {
   switch (mode_.load(std::memory_order_acquire)) {
-    case kHome: return;
+    case kHome:
+      return;
     case kThreadless:
-      if (base::MonotonicNs() >= next_try_ns_.load(std::memory_order_relaxed) && Start() == 0) return;
+      if (base::MonotonicNs() >= next_try_ns_.load(std::memory_order_relaxed) && Start() == 0)
+        return;
       break;
     case kAway:
       if (ReturnHome()) return;
       break;
-    default: break;
+    default:
+      break;
   }
   if (!watched->WantsWatch()) return;
   int listed;
@@ -240,8 +251,8 @@ void Canary::Nap() {
 }
 
 void Canary::Sleep() {
-  // seq_cst: pairs with the load in Arm. Either the queuer sees kDormant and wakes us, or we see what
-  // it queued.
+  // seq_cst: pairs with the load in Arm. Either the queuer sees kDormant and wakes us, or we see
+  // what it queued.
   state_.store(kDormant, std::memory_order_seq_cst);
   if (!Wanted()) {
     while (state_.load(std::memory_order_relaxed) == kDormant) {

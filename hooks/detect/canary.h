@@ -1,18 +1,18 @@
 // Canary: one SCHED_IDLE thread per CPU that finds blocks nobody announced.
 //
 // The kernel gives an idle-class thread the CPU exactly when nothing else wants it. While work is
-// pending on its CPU the canary is runnable; getting the CPU therefore means that every counted worker
-// is off it: a page fault, a lock inside libc, an inline system call. It confirms that from /proc,
-// because the scheduler may also pick it for a moment while a worker is merely preempted, and takes the
-// sleeper out of nr_running, which starts the next worker.
+// pending on its CPU the canary is runnable; getting the CPU therefore means that every counted
+// worker is off it: a page fault, a lock inside libc, an inline system call. It confirms that from
+// /proc, because the scheduler may also pick it for a moment while a worker is merely preempted,
+// and takes the sleeper out of nr_running, which starts the next worker.
 //
 // It takes no locks (a lock held at idle priority is held for long), allocates nothing, sleeps in a
-// futex while nothing is pending or nothing could be started, and keeps its descriptors in a table of
-// its own, out of the reach of programs that close everything.
+// futex while nothing is pending or nothing could be started, and keeps its descriptors in a table
+// of its own, out of the reach of programs that close everything.
 //
-// Where there is no such thread (none can be made, SCHED_IDLE is refused, its CPU was taken away) the
-// manager's tick looks in its place, from the event thread, and sees to it that the canary comes back
-// when it can.
+// Where there is no such thread (none can be made, SCHED_IDLE is refused, its CPU was taken away)
+// the manager's tick looks in its place, from the event thread, and sees to it that the canary
+// comes back when it can.
 
 #ifndef CMWQ_HOOKS_DETECT_CANARY_H_
 #define CMWQ_HOOKS_DETECT_CANARY_H_
@@ -59,12 +59,13 @@ class Canary final : public pool::BlockingSource {
     kRefused,     // idle priority cannot be had: no thread, the tick looks
   };
   static constexpr int kMaxWatched = 8;
-  static constexpr int kMaxSuspects = 64;        // per look; more follow at once
-  static constexpr uint64_t kLingerNs = 10'000;  // about the time between two short items; arbitrary
-  static constexpr int kMaxInVain = 4;           // looks that woke somebody without effect, then yield
-  static constexpr int kMaxNudges = 100;         // in a row, nobody running, then nap; arbitrary
-  // Looks without CPU time that mean asleep, where there is only the clock. The canary yields between two
-  // looks; between two ticks a runnable thread may well wait on a crowded CPU.
+  static constexpr int kMaxSuspects = 64;  // per look; more follow at once
+  static constexpr uint64_t kLingerNs =
+      10'000;                             // about the time between two short items; arbitrary
+  static constexpr int kMaxInVain = 4;    // looks that woke somebody without effect, then yield
+  static constexpr int kMaxNudges = 100;  // in a row, nobody running, then nap; arbitrary
+  // Looks without CPU time that mean asleep, where there is only the clock. The canary yields
+  // between two looks; between two ticks a runnable thread may well wait on a crowded CPU.
   static constexpr int kQuietLooks = 3, kQuietTicks = 10;
 
   static void* Main(void* self);
@@ -72,6 +73,7 @@ class Canary final : public pool::BlockingSource {
   void Loop();
   bool AtHome();
   void StayAway();
+  bool GoHome(int tid);
   bool ReturnHome();
   void WakeUp() override;
   bool Wanted() const;
@@ -82,18 +84,18 @@ class Canary final : public pool::BlockingSource {
   void Sleep();
   void Nap();
 
-  const int cpu_;                                           // I
-  std::atomic<int32_t> mode_{kThreadless};                  // AT(Start, Loop, ReturnHome); futex
-  std::atomic<int> tid_{0};                                 // AT(Settle, ReturnHome, Rebind)
-  std::atomic<uint64_t> next_try_ns_{0};                    // AT(Start, Tick): relaxed
-  std::atomic<pool::Watched*> watched_[kMaxWatched] = {};   // AT(Watch, Loop): set once each
-  std::atomic<uint64_t> found_{0};                          // AT(LookOnce, report): relaxed, a count
-  std::atomic<uint64_t> ticked_{0};                         // AT(Tick, report): relaxed, a count
-  std::atomic<uint64_t> alarms_{0};                         // AT(Sample, report): relaxed, a count
-  std::atomic<bool> by_clock_{false};                       // AT(Tick, name): relaxed, for reports
-  TaskStateReader reader_{true, kQuietLooks};               // S: the canary thread
-  TaskStateReader tick_reader_{false, kQuietTicks};         // S: the thread that ticks
-  int nudges_ = 0;                                          // S: the canary thread; in a row
+  const int cpu_;                                          // I
+  std::atomic<int32_t> mode_{kThreadless};                 // AT(Start, StayAway, GoHome); futex
+  std::atomic<int> tid_{0};                                // AT(Settle, ReturnHome, Rebind)
+  std::atomic<uint64_t> next_try_ns_{0};                   // AT(Start, Tick): relaxed
+  std::atomic<pool::Watched*> watched_[kMaxWatched] = {};  // AT(Watch, Loop): set once each
+  std::atomic<uint64_t> found_{0};                         // AT(LookOnce, report): relaxed, a count
+  std::atomic<uint64_t> ticked_{0};                        // AT(Tick, report): relaxed, a count
+  std::atomic<uint64_t> alarms_{0};                        // AT(Sample, report): relaxed, a count
+  std::atomic<bool> by_clock_{false};                      // AT(Tick, name): relaxed, for reports
+  TaskStateReader reader_{true, kQuietLooks};              // S: the canary thread
+  TaskStateReader tick_reader_{false, kQuietTicks};        // S: the thread that ticks
+  int nudges_ = 0;                                         // S: the canary thread; in a row
 };
 
 }  // namespace cmwq::detect

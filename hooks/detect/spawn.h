@@ -1,5 +1,5 @@
-// How detectors get their threads and how reports find them. The library creates threads through its
-// Env, the preload through the original pthread_create.
+// How detectors get their threads and how reports find them. The library creates threads through
+// its Env, the preload through the original pthread_create.
 
 #ifndef CMWQ_HOOKS_DETECT_SPAWN_H_
 #define CMWQ_HOOKS_DETECT_SPAWN_H_

@@ -8,8 +8,8 @@
 namespace cmwq::detect {
 namespace {
 
-// The state letter follows the command in parentheses, which may itself hold parentheses and blanks:
-// it is the letter after the last ')'. 0: not such a line.
+// The state letter follows the command in parentheses, which may itself hold parentheses and
+// blanks: it is the letter after the last ')'. 0: not such a line.
 char StateLetter(const char* text, long length) {
   long close = -1;
   // comm is at most 15 bytes (63 for kernel threads): no need to search the whole line.
@@ -19,8 +19,8 @@ char StateLetter(const char* text, long length) {
   return close >= 0 && close + 2 < length ? text[close + 2] : 0;
 }
 
-// `syscall` holds the word "running", or the number of the system call (-1: none, a page fault) with
-// its arguments.
+// `syscall` holds the word "running", or the number of the system call (-1: none, a page fault)
+// with its arguments.
 TaskState StateOf(bool stat, const char* text, long length) {
   if (length <= 0) return TaskState::kUnknown;
   if (!stat) return text[0] == 'r' ? TaskState::kRunnable : TaskState::kAsleep;
@@ -77,7 +77,8 @@ TaskState TaskStateReader::ReadClock(Entry& e) {
   const clockid_t clock = static_cast<clockid_t>((~static_cast<uint32_t>(e.tid) << 3) | 6);
   struct timespec ts;
   const long err = base::Sys(SYS_clock_gettime, clock, &ts);
-  if (err == -EINVAL || err == -ESRCH) return TaskState::kAsleep;  // there is no such thread any more
+  if (err == -EINVAL || err == -ESRCH)
+    return TaskState::kAsleep;  // there is no such thread any more
   if (err < 0) return TaskState::kUnknown;
   by_clock_ = true;
   const uint64_t cpu = static_cast<uint64_t>(ts.tv_sec) * base::kNsPerSec + ts.tv_nsec;

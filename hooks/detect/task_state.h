@@ -13,18 +13,18 @@ enum class TaskState : uint8_t {
   kUnknown,   // cannot be told
 };
 
-// Asks /proc/self/task/<tid>. Preferred is the file `syscall`: half the price of `stat`, and it makes
-// sure that the thread has really left its CPU, whereas `stat` says S from the moment at which a thread
-// announces its sleep to the kernel. A process that changed its user may not open `syscall`; then
-// `stat`. Without either (no /proc, no descriptor) the thread's CPU clock: a runnable thread on a CPU
-// that is otherwise idle makes progress between two looks.
+// Asks /proc/self/task/<tid>. Preferred is the file `syscall`: half the price of `stat`, and it
+// makes sure that the thread has really left its CPU, whereas `stat` says S from the moment at
+// which a thread announces its sleep to the kernel. A process that changed its user may not open
+// `syscall`; then `stat`. Without either (no /proc, no descriptor) the thread's CPU clock: a
+// runnable thread on a CPU that is otherwise idle makes progress between two looks.
 //
 // One per detector thread; not thread-safe.
 class TaskStateReader {
  public:
-  // keep: descriptors stay open between looks. Only for a thread with a descriptor table of its own: a
-  // program that closes everything would close ours, and we later what has got the number since.
-  // quiet_looks: so many looks in a row without progress on the CPU clock mean asleep.
+  // keep: descriptors stay open between looks. Only for a thread with a descriptor table of its
+  // own: a program that closes everything would close ours, and we later what has got the number
+  // since. quiet_looks: so many looks in a row without progress on the CPU clock mean asleep.
   explicit constexpr TaskStateReader(bool keep = false, int quiet_looks = 3)
       : quiet_looks_(quiet_looks), keep_(keep) {}
 
@@ -42,8 +42,8 @@ class TaskStateReader {
   struct Entry {
     int tid = 0;
     int fd = -1;
-    bool stat = false;         // only `stat` will do; the descriptor is of it
-    int unchanged = 0;         // looks in a row without progress
+    bool stat = false;  // only `stat` will do; the descriptor is of it
+    int unchanged = 0;  // looks in a row without progress
     uint64_t last_cpu_ns = 0;
   };
   Entry& EntryFor(int tid);

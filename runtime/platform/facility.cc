@@ -58,11 +58,12 @@ bool CloseListed(int dir) {
 }
 
 long OpenList() {
-  return base::Sys(SYS_openat, AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  return base::Sys(SYS_openat, AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+                   0);
 }
 
-// For Linux before 5.9. The copy holds everything of the program's until it is closed here, so it is
-// only made when a list of it can be had.
+// For Linux before 5.9. The copy holds everything of the program's until it is closed here, so it
+// is only made when a list of it can be had.
 int CopyAndEmpty() {
   const long probe = OpenList();
   if (probe < 0) return static_cast<int>(probe);
@@ -79,9 +80,9 @@ int CopyAndEmpty() {
 
 }  // namespace
 
-// The slice (0.1 ms): a yield moves a thread's deadline on by its slice divided by its weight, which is
-// 3/1024 here. With the default slice a canary that was picked beside a running worker would not be
-// picked again for a second, nor could it die before that.
+// The slice (0.1 ms): a yield moves a thread's deadline on by its slice divided by its weight,
+// which is 3/1024 here. With the default slice a canary that was picked beside a running worker
+// would not be picked again for a second, nor could it die before that.
 int EnterIdleClass(int* slice) {
   SchedAttr attr = {};
   attr.size = sizeof(attr);

@@ -35,8 +35,7 @@ inline Found FoundOn(int cpu) {
         auto* const q = static_cast<Query*>(arg);
         if (at != q->cpu) return;
         const uint64_t tick = source.found_by_tick();
-        q->found = {source.blocks_found() - tick, tick, source.Attends(),
-                    source.dormant()};
+        q->found = {source.blocks_found() - tick, tick, source.Attends(), source.dormant()};
       },
       &query);
   return query.found;
@@ -58,9 +57,9 @@ inline int AllowedCpu(int n) {
   return cpu;
 }
 
-// An item that calls `block`, and one queued behind it, from within the first, so that somebody counts
-// as running and queueing wakes nobody. The second calls `release`, without which the first never ends:
-// if nobody finds the block, the child's alarm ends it all.
+// An item that calls `block`, and one queued behind it, from within the first, so that somebody
+// counts as running and queueing wakes nobody. The second calls `release`, without which the first
+// never ends: if nobody finds the block, the child's alarm ends it all.
 inline void RunBehind(int cpu, const std::function<void()>& block,
                       const std::function<void()>& release) {
   struct cmwq_workqueue* const wq = cmwq_alloc_workqueue("silent", 0, 0);
@@ -93,11 +92,11 @@ inline void RunBehindCanary(int cpu, const std::function<void()>& block,
 }
 
 // Runs `body` in a child. It skips the test with the reason if the child ends with kSkipped.
-#define EXPECT_IN_CHILD(why, ...)                  \
-  do {                                             \
-    const int status_ = InChild(__VA_ARGS__);      \
-    if (status_ == kSkipped) GTEST_SKIP() << why;  \
-    EXPECT_EQ(status_, 0);                         \
+#define EXPECT_IN_CHILD(why, ...)                 \
+  do {                                            \
+    const int status_ = InChild(__VA_ARGS__);     \
+    if (status_ == kSkipped) GTEST_SKIP() << why; \
+    EXPECT_EQ(status_, 0);                        \
   } while (0)
 
 class Pipe {

@@ -1,5 +1,5 @@
-// Every kind of block that nobody announces is found by the canary: the item queued behind the blocked
-// one runs, and ends the block.
+// Every kind of block that nobody announces is found by the canary: the item queued behind the
+// blocked one runs, and ends the block.
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -34,17 +34,20 @@ namespace {
 
 constexpr const char* kNoCanary = "SCHED_IDLE is refused here";
 
-// A page that is there only when somebody says so; until then whoever touches it is in a page fault.
+// A page that is there only when somebody says so; until then whoever touches it is in a page
+// fault.
 class LatePage {
  public:
   // kernel: faults inside system calls as well; needs privilege. Leaves the child if refused.
   explicit LatePage(bool kernel) {
-    fd_ = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | (kernel ? 0 : UFFD_USER_MODE_ONLY)));
+    fd_ =
+        static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | (kernel ? 0 : UFFD_USER_MODE_ONLY)));
     if (fd_ < 0) _exit(kSkipped);
     struct uffdio_api api = {};
     api.api = UFFD_API;
     CHILD_CHECK(ioctl(fd_, UFFDIO_API, &api) == 0);
-    void* const p = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* const p =
+        mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHILD_CHECK(p != MAP_FAILED);
     data = static_cast<volatile char*>(p);
     struct uffdio_register range = {};
@@ -73,7 +76,8 @@ TEST(SilentBlock, SystemCallWithoutLibc) {
   EXPECT_IN_CHILD(kNoCanary, [] {
     Pipe pipe;
     for (int i = 0; i < 20; ++i) {
-      RunBehindCanary(AllowedCpu(0), [&] { pipe.Wait(); }, [&] { pipe.Put(); });
+      RunBehindCanary(
+          AllowedCpu(0), [&] { pipe.Wait(); }, [&] { pipe.Put(); });
     }
   });
 }
@@ -94,7 +98,8 @@ TEST(SilentBlock, PipeRead) {
 TEST(SilentBlock, PageFault) {
   EXPECT_IN_CHILD("userfaultfd or SCHED_IDLE is refused here", [] {
     LatePage page(false);
-    RunBehindCanary(AllowedCpu(0), [&] { (void)page.data[0]; }, [&] { page.Supply(); });
+    RunBehindCanary(
+        AllowedCpu(0), [&] { (void)page.data[0]; }, [&] { page.Supply(); });
   });
 }
 
@@ -119,7 +124,8 @@ TEST(SilentBlock, GetAddrInfo) {
           addrinfo hints = {};
           hints.ai_family = AF_INET;
           addrinfo* list = nullptr;
-          if (getaddrinfo("cmwq-test.invalid.", nullptr, &hints, &list) != EAI_NONAME) _exit(kSkipped);
+          if (getaddrinfo("cmwq-test.invalid.", nullptr, &hints, &list) != EAI_NONAME)
+            _exit(kSkipped);
         },
         [&] {
           // "No such name" to its question, whatever it is.
@@ -167,7 +173,8 @@ TEST(SilentBlock, StdioLock) {
       funlockfile(file);
     });
     locked.Wait();
-    RunBehindCanary(AllowedCpu(0), [&] { fputc('x', file); }, [&] { unlock.Open(); });
+    RunBehindCanary(
+        AllowedCpu(0), [&] { fputc('x', file); }, [&] { unlock.Open(); });
     holder.join();
   });
 }
@@ -188,8 +195,8 @@ TEST(SilentBlock, LoaderLock) {
   });
 }
 
-// Another thread writes to the same file from memory that is not there yet: it holds the lock of the
-// file's inode, and who waits for that is in state D.
+// Another thread writes to the same file from memory that is not there yet: it holds the lock of
+// the file's inode, and who waits for that is in state D.
 TEST(SilentBlock, KernelMutex) {
   EXPECT_IN_CHILD("userfaultfd needs privilege here, or SCHED_IDLE is refused", [] {
     LatePage page(true);
@@ -207,7 +214,8 @@ TEST(SilentBlock, FileLock) {
   EXPECT_IN_CHILD(kNoCanary, [] {
     const int holder = memfd_create("cmwq-test", MFD_CLOEXEC);
     CHILD_CHECK(holder >= 0);
-    const int waiter = open(("/proc/self/fd/" + std::to_string(holder)).c_str(), O_RDWR | O_CLOEXEC);
+    const int waiter =
+        open(("/proc/self/fd/" + std::to_string(holder)).c_str(), O_RDWR | O_CLOEXEC);
     CHILD_CHECK(waiter >= 0 && flock(holder, LOCK_EX) == 0);
     RunBehindCanary(
         AllowedCpu(0), [&] { CHILD_CHECK(flock(waiter, LOCK_EX) == 0); },

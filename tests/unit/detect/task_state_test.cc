@@ -26,10 +26,11 @@ constexpr int kQuiet = 3;
 
 class Sleeper {
  public:
-  Sleeper() : thread_([this] {
-    tid = base::Tid();
-    gate_.Wait();
-  }) {}
+  Sleeper()
+      : thread_([this] {
+          tid = base::Tid();
+          gate_.Wait();
+        }) {}
   ~Sleeper() {
     if (thread_.joinable()) End();
   }
@@ -47,10 +48,11 @@ class Sleeper {
 // Always runnable. A thread does not ask for itself.
 class Runner {
  public:
-  Runner() : thread_([this] {
-    tid = base::Tid();
-    while (!stop_.load(std::memory_order_relaxed)) sync::CpuRelax();
-  }) {
+  Runner()
+      : thread_([this] {
+          tid = base::Tid();
+          while (!stop_.load(std::memory_order_relaxed)) sync::CpuRelax();
+        }) {
     Eventually([this] { return tid != 0; });
   }
   ~Runner() {
@@ -112,33 +114,37 @@ TEST(TaskState, KeepsNoDescriptorUnlessTold) {
 
 TEST(TaskState, ByTheClockWithoutDescriptors) {
   EXPECT_EQ(InChild([] {
-    CHILD_CHECK(RefuseCalls({SYS_openat}, EMFILE));
-    TaskStateReader reader(true, kQuiet);
-    TellApart(&reader);
-    Sleeper gone;
-    Eventually([&] { return gone.tid != 0; });
-    gone.End();
-    Eventually([&] { return reader.Read(gone.tid) == TaskState::kAsleep; });
-  }), 0);
+              CHILD_CHECK(RefuseCalls({SYS_openat}, EMFILE));
+              TaskStateReader reader(true, kQuiet);
+              TellApart(&reader);
+              Sleeper gone;
+              Eventually([&] { return gone.tid != 0; });
+              gone.End();
+              Eventually([&] { return reader.Read(gone.tid) == TaskState::kAsleep; });
+            }),
+            0);
 }
 
 TEST(TaskState, UnknownWithoutTheClock) {
-  EXPECT_EQ(InChild([] {
-    CHILD_CHECK(RefuseCalls({SYS_openat}, ENOENT) && RefuseCalls({SYS_clock_gettime}, EPERM));
-    TaskStateReader reader(true, kQuiet);
-    CHILD_CHECK(reader.Read(base::Tid()) == TaskState::kUnknown);
-  }), 0);
+  EXPECT_EQ(
+      InChild([] {
+        CHILD_CHECK(RefuseCalls({SYS_openat}, ENOENT) && RefuseCalls({SYS_clock_gettime}, EPERM));
+        TaskStateReader reader(true, kQuiet);
+        CHILD_CHECK(reader.Read(base::Tid()) == TaskState::kUnknown);
+      }),
+      0);
 }
 
 // `syscall` belongs to root once a process has changed its user; `stat` anybody may read.
 TEST(TaskState, OfAProcessThatChangedItsUser) {
   if (geteuid() != 0) GTEST_SKIP() << "not root: cannot become another user";
   EXPECT_EQ(InChild([] {
-    CHILD_CHECK(setresuid(60'001, 60'001, 60'001) == 0);
-    CHILD_CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
-    TaskStateReader reader(true, kQuiet);
-    TellApart(&reader);
-  }), 0);
+              CHILD_CHECK(setresuid(60'001, 60'001, 60'001) == 0);
+              CHILD_CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
+              TaskStateReader reader(true, kQuiet);
+              TellApart(&reader);
+            }),
+            0);
 }
 
 // A thread that a debugger holds does not run, whatever it was doing.
@@ -167,7 +173,8 @@ TEST(TaskState, AStoppedThreadIsNotRunning) {
     TaskStateReader reader(false, kQuiet);
     int dead = 0, code = 0;
     Eventually([&] {
-      return reader.Read(tid) == TaskState::kAsleep || (dead = waitpid(tracer, &code, WNOHANG)) != 0;
+      return reader.Read(tid) == TaskState::kAsleep ||
+             (dead = waitpid(tracer, &code, WNOHANG)) != 0;
     });
     if (dead == 0) {
       kill(tracer, SIGKILL);  // the kernel lets the thread go on
