@@ -33,8 +33,11 @@ class BpfSource final : public pool::BlockingSource {
   void Run(int doorbell);
   bool Watch(pool::Watched* watched);
 
+  bool Attends() const override { return true; }
+  void Tick(pool::Watched*) override {}
   const char* name() const override { return "bpf"; }
   uint64_t blocks_found() const override { return found_.load(std::memory_order_relaxed); }
+  uint64_t found_by_tick() const override { return 0; }
   // One look at all sets, by the bits or, if reader is not null, by /proc as well. Lock-free. self:
   // by the source's own thread, which may make system calls and nudge.
   void Look(TaskStateReader* reader, bool self);

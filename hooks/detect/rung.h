@@ -9,7 +9,7 @@
 namespace cmwq::detect {
 
 enum class Rung : uint8_t {
-  kCanary,         // a SCHED_IDLE thread on the CPU, which reads the workers' state letters
+  kCanary,         // a SCHED_IDLE thread on the CPU, which reads the workers' state
   kCanaryByClock,  // the same without /proc: a worker whose CPU clock stands still sleeps
   kTick,           // a look every tick_ms at normal priority
   kTickByClock,

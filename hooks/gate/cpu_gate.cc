@@ -381,7 +381,7 @@ void CpuGate::OnIdle() {
   const int n = Harvest(events);
   if (n > 0 && Settle(events, n)) return;
   // Nothing to do now. If the CPU really stays idle, the detector gets it and has somebody lead.
-  if (detector_ != nullptr) {
+  if (detector_ != nullptr && detector_->Attends()) {
     detector_->Arm();
   } else {
     Nudge();
@@ -461,6 +461,7 @@ bool CpuGate::RepairDrift() {
 }
 
 bool CpuGate::Tick() {
+  if (detector_ != nullptr) detector_->Tick(this);
   const uint64_t bound = static_cast<uint64_t>(base::g_conf.gate_wait_ms) * base::kNsPerMs;
   WakeList wakes;
   bool collect, active;

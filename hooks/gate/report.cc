@@ -82,7 +82,9 @@ void ReportDetector(int cpu, const pool::BlockingSource& source, void* arg) {
       .Name(": ", 0)
       .Name(source.name(), 0)
       .Name(", blocks found ", 0)
-      .Number(source.blocks_found(), 0);
+      .Number(source.blocks_found(), 0)
+      .Name(", by the tick ", 0)
+      .Number(source.found_by_tick(), 0);
 }
 
 class AuditLines final : public pool::LineWriter {

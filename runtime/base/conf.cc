@@ -18,7 +18,7 @@ constexpr const char* kSwitchesNames[] = {"off", "getrusage", "perf", "bpf", "ex
 
 const ConfKey kConfKeys[] = {
     {"cache_shard_size", &Conf::cache_shard_size, 1, 4096, "cores per shard of a cache"},
-    {"canary", &Conf::canary, 0, 1, "watch for blocks that nobody announced (0: tick only)"},
+    {"canary", &Conf::canary, 0, 2, "find blocks that nobody announced (2: by the tick only, 0: never)"},
     {"cpu_intensive_thresh_us", &Conf::cpu_intensive_thresh_us, 0, 1'000'000,
      "CPU time from which an item is not managed (0: off)"},
     {"cpu_intensive_warning_thresh", &Conf::cpu_intensive_warning_thresh, 0, 1'000'000,

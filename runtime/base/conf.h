@@ -36,7 +36,7 @@ struct Conf {
 #else
   int64_t leak_check = 0;              // costs ten system calls per item
 #endif
-  int64_t canary = 1;                  // SCHED_IDLE canary; 0: the tick alone
+  int64_t canary = 1;                  // 1: SCHED_IDLE canary; 2: the tick alone; 0: announcements alone
   int64_t switches = kSwitchesOff;     // who counts the workers' context switches
   int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
   // Preload.

@@ -42,6 +42,7 @@ void ReportPool(int fd, pool::WorkerPool* pool) {
   n += Column(line + n, s.presumed, 10);
   n += Column(line + n, s.create_failures, 9);
   n += Column(line + n, s.maydays, 9);
+  n += Column(line + n, s.drift, 7);
   line[n++] = '\n';
   WriteLine(fd, line, n);
 }
@@ -55,7 +56,7 @@ void Runtime::Report(int fd) {
   const size_t n = base::RawFormat(
       line, sizeof(line),
       "cmwq report, pid %d (library)\n"
-      "  pool           created   peak  alive    executed  announced    canary failures  maydays\n",
+      "  pool           created   peak  alive    executed  announced     found failures  maydays  drift\n",
       base::Pid());
   WriteLine(fd, line, n);
   table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });

@@ -13,12 +13,14 @@ namespace cmwq::platform {
 // do not get back out.
 int EnterIdleClass(int* slice);
 
-// Gives the calling thread a descriptor table of its own, empty but for the standard three. 0 or -errno,
-// with the table still shared and nothing closed.
+// Gives the calling thread a descriptor table of its own with nothing in it. Nothing of the program's is
+// kept open by this thread then, and nothing of this thread's is closed or counted with the program's;
+// nor can it write to standard error any more. 0 or -errno, with the table still shared and nothing
+// closed.
 int UnshareDescriptors();
 
-// Opens /proc/self/task/<tid>/stat. A descriptor or -errno.
-int OpenTaskStat(int tid);
+// Opens /proc/self/task/<tid>/<file>. A descriptor or -errno.
+int OpenTaskFile(int tid, const char* file);
 
 }  // namespace cmwq::platform
 

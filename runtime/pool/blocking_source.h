@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/platform/cpu_set.h"
+
 namespace cmwq::pool {
 
 // A worker that counts as running.
@@ -45,9 +47,18 @@ class BlockingSource {
     // Without it the detector may go to sleep on the old answer and the queuer see it awake.
     if (state_.load(std::memory_order_seq_cst) == kDormant) WakeUp();
   }
-  // Name for reports: "canary", "tick".
+  // False: no thread looks by itself at present (it could not be made, or its CPU was taken away). Then
+  // the engine's tick must call Tick.
+  virtual bool Attends() const = 0;
+  // Looks at `watched` in the place of that thread, and tries to have one again. Does nothing while one
+  // attends. Context: the engine's one thread that ticks; no locks held; may create a thread.
+  virtual void Tick(Watched* watched) = 0;
+  // Who looks at present, for reports: "canary", "tick".
   virtual const char* name() const = 0;
+  // All blocks that were found, and those of them that Tick found.
   virtual uint64_t blocks_found() const = 0;
+  virtual uint64_t found_by_tick() const = 0;
+  bool dormant() const { return state_.load(std::memory_order_relaxed) == kDormant; }
 
  protected:
   ~BlockingSource() = default;
@@ -56,10 +67,13 @@ class BlockingSource {
   std::atomic<int32_t> state_{kDormant};  // AT(Arm, the detector's loop); futex
 };
 
-// Makes `cpu` watched for `watched`; several sets may share one detector. Null: none to be had (the
-// caller relies on announcements). Context: may create a thread; no locks held.
+// Makes `cpu` watched for `watched`; several sets may share one detector. Null: switched off, or no
+// memory (the caller relies on announcements). Context: may create a thread; no locks held.
 // Defined by whoever supplies detectors.
 BlockingSource* AttachDetector(int cpu, Watched* watched);
+// The process may use these CPUs from now on. For whoever watches that; without it a detector finds out
+// when it next looks. Context: any; no locks held.
+void RebindDetectors(const platform::CpuSet& allowed);
 // Child of fork: all detectors are gone.
 void ForgetDetectors();
 

@@ -193,9 +193,12 @@ void WorkerPool::ShowPool(LineWriter* out) {
   uint32_t pending;
   uint64_t hung_ns = 0;
   char manager[32] = "none", name[32];
+  const BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
+  uint64_t drift;
   Runs runs;
   {
     sync::MutexLock hold(lock);
+    drift = stats_.drift;
     NoteInFlight(now);
     PoolName(attrs_, name, sizeof(name));  // an unbound pool may be used anew any time
     counts = Counts();
@@ -212,11 +215,18 @@ void WorkerPool::ShowPool(LineWriter* out) {
     }
     runs.Collect(worklist_, nullptr);
   }
-  char line[200];
-  base::RawFormat(line, sizeof(line),
-                  "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus",
-                  name, counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager,
-                  static_cast<unsigned long>(hung_ns / base::kNsPerSec));
+  char line[240];
+  const size_t n = base::RawFormat(
+      line, sizeof(line),
+      "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus", name,
+      counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager,
+      static_cast<unsigned long>(hung_ns / base::kNsPerSec));
+  if (bound()) {
+    base::RawFormat(line + n, sizeof(line) - n, ", detector %s, found %lu, drift %lu",
+                    detector != nullptr ? detector->name() : "none",
+                    static_cast<unsigned long>(nr_presumed_.load(std::memory_order_relaxed)),
+                    static_cast<unsigned long>(drift));
+  }
   out->Line(line);
   ShowInFlight(out, nullptr);
   runs.Print(out, "pending");

@@ -162,7 +162,10 @@ void WorkerPool::ManageFire(platform::Timer* t) {
   const bool relieved = ours && (pool->nr_idle_ > 0 || pool->nr_users_ == 0);
   if (relieved) pool->HoldRole(false, nullptr);
   // The workers that there are may block without a word; nobody else arms the detector then.
-  if (ours && !relieved && pool->nr_pending_ > 0) pool->ArmDetector();
+  if (ours && !relieved && pool->nr_pending_ > 0 && pool->conc_.RawRunning() > 0) {
+    pool->ArmDetector();
+    pool->ArmTick();
+  }
   const bool attempt = ours && !relieved && now >= pool->next_create_ns_;
   pool->lock.Unlock();
   if (relieved) return;

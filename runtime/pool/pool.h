@@ -170,7 +170,6 @@ class WorkerPool final : public Watched {
   void Repatriate();
   void Retire(Worker* w) CMWQ_EXCLUDES(lock);
   void PublishFirstIdle() CMWQ_REQUIRES(lock);
-
   // manager.cc
   Worker* TakeSlot() CMWQ_EXCLUDES(lock);
   bool CreateWorker(bool give_up_role) CMWQ_EXCLUDES(lock);
@@ -208,6 +207,7 @@ class WorkerPool final : public Watched {
   uint64_t StallPeriodNs() const;
   static void TickFire(platform::Timer* t) CMWQ_NO_TSA;   // drops and retakes the caller's kTimer
   static void StallFire(platform::Timer* t) CMWQ_NO_TSA;  // as TickFire
+  void SampleIfNobodyAttends() CMWQ_NO_TSA CMWQ_EXCLUDES(lock);  // as TickFire
   int FindHogs(HogReport* reports) CMWQ_EXCLUDES(lock);
   bool MarkIntensive(Worker* w, uint32_t seen, uint64_t executed, cmwq_work_fn* fn)
       CMWQ_EXCLUDES(lock);

@@ -55,6 +55,7 @@ void WorkerPool::TickFire(platform::Timer* t) {
   WorkerPool* const pool = WatchOf(t)->pool;
   HogReport reports[kMaxHogReports];
   if (pool->audited_) DrainSwitchAudits();
+  pool->SampleIfNobodyAttends();
   const int hogs = pool->FindHogs(reports);
   const int repaired = pool->RepairDrift();
   if (hogs > 0 || (repaired != 0 && !pool->watch_.drift_reported)) {
@@ -78,6 +79,17 @@ void WorkerPool::TickFire(platform::Timer* t) {
   const uint64_t step = pool->conf_->tick_ms * base::kNsPerMs;
   const uint64_t next = pool->env_->NowNs() + step;
   pool->events_->ArmLocked(t, next - next % step);
+}
+
+// Where no canary looks, the tick does, and tries to have one again.
+// Context: event thread, kTimer held; dropped and retaken.
+void WorkerPool::SampleIfNobodyAttends() {
+  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
+  if (detector == nullptr || detector->Attends()) return;
+  // The timer is idle but counts as armed, so nobody requests it meanwhile.
+  events_->mu.Unlock();
+  detector->Tick(this);
+  events_->mu.Lock();
 }
 
 // Looks at the CPU time of every counted worker. One that has used more than the threshold since it was

@@ -129,7 +129,7 @@ void CheckDescriptorTable(const Root& root, Findings* findings) {
     findings->Ok("close_range", "detectors have a descriptor table of their own");
   } else {
     findings->Add("close_range", Status::kWarn,
-                  Describe(attempt) + ": detectors' descriptors count with the program's",
+                  Describe(attempt) + ": detectors keep no descriptor, each look takes 4 us longer",
                   attempt.error == ENOSYS ? "Linux 5.9 has it" : SeccompHint(root, "close_range"));
   }
 }

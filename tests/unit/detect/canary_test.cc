@@ -1,4 +1,4 @@
-// The detector of unannounced blocks: what it can tell of a thread, when it looks, when it sleeps.
+// The detector of unannounced blocks: when it looks, when it sleeps.
 
 #include "hooks/detect/canary.h"
 
@@ -6,51 +6,13 @@
 
 #include <thread>
 
+#include "hooks/detect/spawn.h"
 #include "tests/support/short_handed.h"
 
 namespace cmwq::test {
 namespace {
 
 using detect::Canary;
-using detect::TaskState;
-using detect::TaskStateReader;
-
-TEST(TaskState, TellsSleepersFromRunners) {
-  TaskStateReader reader;
-  EXPECT_EQ(reader.Read(base::Tid()), TaskState::kRunnable);
-  Gate gate;
-  std::atomic<int> tid{0};
-  std::thread sleeper([&] {
-    tid = base::Tid();
-    gate.Wait();
-  });
-  Eventually([&] { return tid != 0 && reader.Read(tid) == TaskState::kAsleep; });
-  gate.Open();
-  sleeper.join();
-  // Gone: no crash, never "asleep" with certainty for ever, and the number may come back.
-  Eventually([&] { return reader.Read(tid) == TaskState::kUnknown; });
-  EXPECT_EQ(reader.Read(base::Tid()), TaskState::kRunnable);
-  reader.CloseAll();
-}
-
-TEST(TaskState, ManyThreadsThroughFewDescriptors) {
-  TaskStateReader reader;
-  Gate gate;
-  std::vector<std::thread> threads;
-  std::vector<std::atomic<int>> tids(100);
-  for (auto& tid : tids) {
-    threads.emplace_back([&tid, &gate] {
-      tid = base::Tid();
-      gate.Wait();
-    });
-  }
-  for (auto& tid : tids) {
-    Eventually([&] { return tid != 0 && reader.Read(tid) == TaskState::kAsleep; });
-  }
-  gate.Open();
-  for (std::thread& t : threads) t.join();
-  reader.CloseAll();
-}
 
 // A pool as the canary sees it, without a pool.
 class FakeWatched final : public pool::Watched {
@@ -85,7 +47,7 @@ class FakeWatched final : public pool::Watched {
 struct Watch {
   Watch() {
     EXPECT_TRUE(canary.Watch(&watched));
-    std::thread([this] { canary.Run(platform::CurrentCpu()); }).detach();
+    EXPECT_EQ(canary.Start(), 0);
   }
   static Watch& Get() {
     static Watch* const watch = new Watch;
@@ -96,7 +58,7 @@ struct Watch {
     watched.wants = true;
     canary.Arm();
   }
-  Canary canary;
+  Canary canary{platform::CurrentCpu()};
   FakeWatched watched;
 };
 
@@ -128,6 +90,52 @@ TEST(CanaryThread, PresumesASleeperOnly) {
   Eventually([&] { return w.watched.presumed == before + 1; });
   gate.Open();
   suspect.join();
+}
+
+// So many that one list does not take them.
+class Crowd final : public pool::Watched {
+ public:
+  bool WantsWatch() const override { return true; }
+  int ListSuspects(pool::Suspect* out, int max) override {
+    int n = 0;
+    for (int i = 0; i < kSize && n < max; ++i) {
+      if (!presumed[i]) out[n++] = {i, tid, 0};
+    }
+    return n;
+  }
+  bool Presume(const pool::Suspect& suspect) override {
+    presumed[suspect.slot] = true;
+    return true;
+  }
+  void Nudge() override {}
+
+  static constexpr int kSize = 200;
+  int tid = 0;
+  bool presumed[kSize] = {};
+};
+
+// More suspects than one list takes, asleep all of them: none is left out.
+TEST(CanaryThread, FindsEverySleeperOfALongList) {
+  Gate gate;
+  std::atomic<int> tid{0};
+  std::thread sleeper([&] {
+    tid = base::Tid();
+    gate.Wait();
+  });
+  detect::TaskStateReader reader(false, 3);
+  Eventually([&] { return tid != 0 && reader.Read(tid) == detect::TaskState::kAsleep; });
+  Crowd crowd;
+  crowd.tid = tid;
+  detect::SetSpawn([](void* (*)(void*), void*, unsigned long) { return EAGAIN; });
+  Canary threadless(0);
+  ASSERT_EQ(threadless.Start(), EAGAIN);
+  EXPECT_FALSE(threadless.Attends());
+  threadless.Tick(&crowd);
+  detect::SetSpawn(nullptr);
+  EXPECT_EQ(threadless.found_by_tick(), static_cast<uint64_t>(Crowd::kSize));
+  EXPECT_EQ(threadless.blocks_found(), threadless.found_by_tick());
+  gate.Open();
+  sleeper.join();
 }
 
 // Not one question while nothing is wanted; and every later wish is noticed.
