@@ -31,9 +31,13 @@
 #include <cmwq/cmwq.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* As a timeout: wait for as long as it takes. */
 #define CMWQ_NO_TIMEOUT UINT64_MAX
+
+struct msghdr; /* sys/socket.h */
+struct statx;  /* sys/stat.h with _GNU_SOURCE, or linux/stat.h */
 
 #ifdef __cplusplus
 extern "C" {
