@@ -37,7 +37,7 @@ cmwq::Task<> UsePipe(cmwq::Workqueue& queue, int in, int out) {
   const io::Result slept = co_await io::async_sleep(queue, 1ms);
   std::printf("slept: %d\n", static_cast<bool>(slept));
   const io::Result events = co_await io::async_poll(queue, in, POLLIN, 1ms);
-  std::printf("nothing to read within 1 ms: %d\n", events.value == 0);
+  std::printf("nothing to read within 1 ms: %d\n", events.error == ETIMEDOUT);
   const std::string hello = "hello";
   co_await io::async_write(queue, out, hello);
   co_await io::async_poll(queue, in, POLLIN);

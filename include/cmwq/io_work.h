@@ -143,9 +143,10 @@ CMWQ_API bool cmwq_cancel_io_work_sync(struct cmwq_io_work *io);
 
 /*
  * Ends the operation early: the function is called as usual, with -ECANCELED or, if the operation was
- * faster, with what it did. Never waits. False: no operation is under way.
+ * faster, with what it did. Never waits. False: no operation is under way; then, with `next`, the next
+ * submission ends at once, for a thread that cannot know whether the submitter has come that far.
  */
-CMWQ_API bool cmwq_end_io_work(struct cmwq_io_work *io);
+CMWQ_API bool cmwq_end_io_work(struct cmwq_io_work *io, bool next);
 
 /*
  * Waits until the operation that is under way has ended and its function has returned. False: the

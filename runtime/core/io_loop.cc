@@ -99,7 +99,8 @@ bool IoLoop::Claim(wq::Workqueue* wq, int cpu, Io* io, const IoRequest& request)
   io->kind_ = static_cast<uint8_t>(request.kind);
   io->cpu_ = cpu;
   io->done_ = 0;
-  io->bits_ = io->phase_ = 0;
+  io->bits_ = (io->bits_ & IoBit::kEndNext) != 0 ? IoBit::kEnd : 0;
+  io->phase_ = IoPhase::kCall;
   Put(io, Place::kHeld);
   StateOf(io).fetch_add(1, std::memory_order_relaxed);
   base::ListInit(&io->entry_);
@@ -116,6 +117,10 @@ bool IoLoop::Submit(wq::Workqueue* wq, Io* io, const IoRequest& request) {
   {
     Section hold(this);
     if (!Claim(wq, cpu, io, request)) return false;
+    if ((io->bits_ & IoBit::kEnd) != 0) {
+      Ended(io, -ECANCELED);
+      return true;
+    }
     poller = mode_ == Mode::kPoller;
   }
   CMWQ_TEST_POINT("io.claimed");
@@ -256,13 +261,13 @@ bool IoLoop::Stop(Io* io, uint8_t bits) {
   Section hold(this);
   if (UnderWay(io)) return StopLocked(io, bits);
   const bool dropped = (io->bits_ & IoBit::kDropped) != 0;
-  io->bits_ = 0;
+  io->bits_ = bits & IoBit::kEndNext;
   return dropped;
 }
 
 bool IoLoop::StopLocked(Io* io, uint8_t bits) {
   const bool first = (io->bits_ & IoBit::kCancel) == 0;
-  io->bits_ |= bits | IoBit::kEnd;
+  io->bits_ |= (bits & IoBit::kCancel) | IoBit::kEnd;
   switch (PlaceOf(io)) {
     case Place::kRing:
       if ((io->bits_ & IoBit::kAsked) != 0) break;

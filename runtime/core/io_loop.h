@@ -46,6 +46,7 @@ struct IoBit {
   static constexpr uint8_t kAsked = 1 << 4;     // on the list of what the ring is to give up
   static constexpr uint8_t kDropped = 1 << 5;   // idle: it ended while the item was disabled
   static constexpr uint8_t kPausing = 1 << 6;   // many completions: the ring is to give it up for now
+  static constexpr uint8_t kEndNext = 1 << 7;   // idle: the next operation is to be ended
 };
 
 // phase_ of an operation.

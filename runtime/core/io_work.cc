@@ -196,8 +196,8 @@ bool cmwq_cancel_io_work_sync(struct cmwq_io_work* io) {
   return pending;
 }
 
-bool cmwq_end_io_work(struct cmwq_io_work* io) {
-  return Sound("cmwq_end_io_work", io) && IoLoop::Get().Stop(io, 0);
+bool cmwq_end_io_work(struct cmwq_io_work* io, bool next) {
+  return Sound("cmwq_end_io_work", io) && IoLoop::Get().Stop(io, next ? IoBit::kEndNext : 0);
 }
 
 bool cmwq_flush_io_work(struct cmwq_io_work* io) {
