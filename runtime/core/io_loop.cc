@@ -177,7 +177,10 @@ void IoLoop::Route(Io* io) {
 void IoLoop::RouteToPoller(Io* io) {
   const IoKind kind = platform::KindOf(io);
   if (!platform::Pollable(kind)) return Call(io);
-  if (kind == IoKind::kAccept) DoNotBlock(io->fd_);
+  if (kind == IoKind::kAccept) {
+    if (!Listens(io->fd_)) return Call(io);  // which says what is wrong
+    DoNotBlock(io->fd_);
+  }
   if (kind == IoKind::kConnect && io->phase_ == IoPhase::kCall) {
     const int64_t begun = BeginConnect(io);
     if (begun == -EAGAIN) return Call(io);  // a local socket's peer has no room, and that is no event

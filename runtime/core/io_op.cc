@@ -60,18 +60,16 @@ int64_t EndConnect(const Io* io) {
 }
 
 int64_t TryMessage(const Io* io) {
-  // MSG_WAITALL: an attempt would take a part.
-  if (KindOf(io) != IoKind::kSend && (io->flags_ & MSG_WAITALL) != 0) return kNoAttempt;
-  const int flags = io->flags_ | MSG_DONTWAIT;
+  const int flags = platform::MessageFlags(io) | MSG_DONTWAIT;
   switch (KindOf(io)) {
     case IoKind::kRecv:
       return Sys(SYS_recvfrom, io->fd_, RestOf(io), RestLength(io), flags, 0, 0);
     case IoKind::kSend:
-      return Sys(SYS_sendto, io->fd_, RestOf(io), RestLength(io), flags | MSG_NOSIGNAL, 0, 0);
+      return Sys(SYS_sendto, io->fd_, RestOf(io), RestLength(io), flags, 0, 0);
     case IoKind::kRecvmsg:
       return Sys(SYS_recvmsg, io->fd_, io->buf_, flags);
     case IoKind::kSendmsg:
-      return Sys(SYS_sendmsg, io->fd_, io->buf_, flags | MSG_NOSIGNAL);
+      return Sys(SYS_sendmsg, io->fd_, io->buf_, flags);
     default:
       return kNoAttempt;
   }
@@ -133,6 +131,7 @@ int64_t TryOp(Io* io, bool signals_blocked) {
 }
 
 int64_t PlainOp(Io* io) {
+  const int flags = platform::MessageFlags(io);
   switch (KindOf(io)) {
     case IoKind::kRead:
       return io->offset_ < 0 ? Sys(SYS_read, io->fd_, RestOf(io), RestLength(io))
@@ -147,13 +146,13 @@ int64_t PlainOp(Io* io) {
       return io->offset_ < 0 ? Sys(SYS_writev, io->fd_, io->buf_, io->len_)
                              : Sys(SYS_pwritev, io->fd_, io->buf_, io->len_, io->offset_, 0);
     case IoKind::kRecv:
-      return Sys(SYS_recvfrom, io->fd_, RestOf(io), RestLength(io), io->flags_, 0, 0);
+      return Sys(SYS_recvfrom, io->fd_, RestOf(io), RestLength(io), flags, 0, 0);
     case IoKind::kSend:
-      return Sys(SYS_sendto, io->fd_, RestOf(io), RestLength(io), io->flags_ | MSG_NOSIGNAL, 0, 0);
+      return Sys(SYS_sendto, io->fd_, RestOf(io), RestLength(io), flags, 0, 0);
     case IoKind::kRecvmsg:
-      return Sys(SYS_recvmsg, io->fd_, io->buf_, io->flags_);
+      return Sys(SYS_recvmsg, io->fd_, io->buf_, flags);
     case IoKind::kSendmsg:
-      return Sys(SYS_sendmsg, io->fd_, io->buf_, io->flags_ | MSG_NOSIGNAL);
+      return Sys(SYS_sendmsg, io->fd_, io->buf_, flags);
     case IoKind::kAccept:
       return Accept(io);
     case IoKind::kConnect:
@@ -174,7 +173,7 @@ bool AllMoved(const Io* io, int64_t moved) {
   const IoKind kind = KindOf(io);
   if (moved <= 0 || static_cast<uint64_t>(io->done_ + moved) >= io->len_) return true;
   // Reading ends with what is there, but an attempt on a file also ends where the page cache does.
-  return kind == IoKind::kRead ? !IsFile(io->fd_) : !SendsAll(kind);
+  return kind == IoKind::kRead ? !IsFile(io->fd_) : !platform::MovesAll(io);
 }
 
 int64_t BeginConnect(Io* io) {
@@ -186,6 +185,12 @@ int64_t BeginConnect(Io* io) {
   const int64_t result = Sys(SYS_connect, io->fd_, io->buf_, io->len_);
   if (blocks) Sys(SYS_fcntl, io->fd_, F_SETFL, flags);
   return result == -EINTR ? -EINPROGRESS : result;
+}
+
+bool Listens(int fd) {
+  int listens = 0;
+  socklen_t size = sizeof(listens);
+  return Sys(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0;
 }
 
 void DoNotBlock(int fd) {

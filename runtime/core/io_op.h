@@ -25,6 +25,7 @@ bool IsFile(int fd);
 
 // The first step of a connect without waiting; 0, -EINPROGRESS or -errno. Later steps ask TryOp.
 int64_t BeginConnect(platform::Io* io);
+bool Listens(int fd);
 // Makes a listening socket O_NONBLOCK: see cmwq_io_accept_work.
 void DoNotBlock(int fd);
 

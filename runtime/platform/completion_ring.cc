@@ -205,16 +205,16 @@ void CompletionRing::Fill(struct io_uring_sqe* sqe, Io* io) {
       io_uring_prep_writev(sqe, io->fd_, vector, parts, static_cast<uint64_t>(io->offset_));
       break;
     case IoKind::kRecv:
-      io_uring_prep_recv(sqe, io->fd_, RestOf(io), length, io->flags_);
+      io_uring_prep_recv(sqe, io->fd_, RestOf(io), length, MessageFlags(io));
       break;
     case IoKind::kSend:
-      io_uring_prep_send(sqe, io->fd_, RestOf(io), length, io->flags_ | MSG_NOSIGNAL);
+      io_uring_prep_send(sqe, io->fd_, RestOf(io), length, MessageFlags(io));
       break;
     case IoKind::kRecvmsg:
-      io_uring_prep_recvmsg(sqe, io->fd_, message, flags);
+      io_uring_prep_recvmsg(sqe, io->fd_, message, static_cast<unsigned>(MessageFlags(io)));
       break;
     case IoKind::kSendmsg:
-      io_uring_prep_sendmsg(sqe, io->fd_, message, flags | MSG_NOSIGNAL);
+      io_uring_prep_sendmsg(sqe, io->fd_, message, static_cast<unsigned>(MessageFlags(io)));
       break;
     case IoKind::kAccept:
       io_uring_prep_accept(sqe, io->fd_, address, static_cast<socklen_t*>(io->aux_), io->flags_);

@@ -44,8 +44,15 @@ inline bool Pollable(IoKind kind) {
   return kind <= IoKind::kPoll || kind == IoKind::kAcceptMulti || kind == IoKind::kRecvMulti;
 }
 inline bool Multi(IoKind kind) { return kind >= IoKind::kAcceptMulti; }
-// One buffer that is sent until nothing is left.
-inline bool SendsAll(IoKind kind) { return kind == IoKind::kWrite || kind == IoKind::kSend; }
+// One buffer that is moved until nothing is left.
+inline bool MovesAll(const Io* io) {
+  constexpr int kWhole = MSG_WAITALL | MSG_PEEK;
+  const IoKind kind = KindOf(io);
+  return kind == IoKind::kWrite || kind == IoKind::kSend ||
+         (kind == IoKind::kRecv && (io->flags_ & kWhole) == MSG_WAITALL);
+}
+// The flags of a message's call. An attempt that waits for all would take a part and lose it.
+inline int MessageFlags(const Io* io) { return (io->flags_ & ~MSG_WAITALL) | MSG_NOSIGNAL; }
 
 // What must hold before the operation can go on (poll(2)).
 inline short ReadyEvents(const Io* io) {
@@ -67,6 +74,7 @@ inline short ReadyEvents(const Io* io) {
 inline char* RestOf(const Io* io) { return static_cast<char*>(io->buf_) + io->done_; }
 inline size_t RestLength(const Io* io) {
   constexpr uint64_t kMaxTransfer = 0x7ffff000;  // what the kernel moves in one call (read(2), NOTES)
+  if (io->len_ <= static_cast<uint64_t>(io->done_)) return 0;
   const uint64_t rest = io->len_ - static_cast<uint64_t>(io->done_);
   return rest < kMaxTransfer ? rest : kMaxTransfer;
 }

@@ -190,6 +190,22 @@ TEST_F(IoWork, EndingMayComeBeforeTheSubmission) {
   EXPECT_EQ(op.results.back(), 1);
 }
 
+TEST_F(IoWork, ReceivesTheWholeIfAskedTo) {
+  Op op;
+  EXPECT_TRUE(cmwq_io_recv_work(wq, &op.io, pair[0], buf, 6, MSG_WAITALL, kLong));
+  EXPECT_EQ(send(pair[1], "abc", 3, 0), 3);
+  EXPECT_EQ(send(pair[1], "defg", 4, 0), 4);
+  EXPECT_EQ(op.Result(), 6);
+  EXPECT_EQ(std::string(buf, 6), "abcdef");
+}
+
+TEST_F(IoWork, AcceptingWhereNobodyListens) {
+  Op op;
+  EXPECT_TRUE(cmwq_io_accept_work(wq, &op.io, pair[0], nullptr, nullptr, 0, CMWQ_NO_TIMEOUT));
+  EXPECT_EQ(op.Result(), -EINVAL);
+  EXPECT_EQ(fcntl(pair[0], F_GETFL) & O_NONBLOCK, 0);
+}
+
 TEST_F(IoWork, SeveralOnOneDescriptor) {
   std::array<Op, 4> readers;
   Op writer, poller;

@@ -189,7 +189,6 @@ TEST_F(AsyncIo, AStopEndsTheWait) {
     char c;
     const io::Result r = co_await io::async_read(queue, pipe[0], &c, 1).stopped_by(stop.get_token());
     EXPECT_EQ(r.error, ECANCELED);
-    EXPECT_NE(cmwq_current_work(), nullptr);
     const io::Result late =
         co_await io::async_read(queue, pipe[0], &c, 1).within(1h).stopped_by(stop.get_token());
     EXPECT_EQ(late.error, ECANCELED);
