@@ -16,7 +16,8 @@
  * Life of an operation: a submission that returns true begins it. When it has ended, io->result is
  * set and the item is queued on `wq`, to the CPU of the submitter; so max_active, order, freezing and
  * priority are the queue's. From the submission until the function has begun the item is pending:
- * further submissions return false. The function may submit the next operation, or free the object.
+ * further submissions return false. The function may submit the next operation, or free the object;
+ * whoever else submits while it runs overwrites io->result.
  *
  * Ownership: the object, buffers, addresses, paths and vectors must stay as they are until the
  *   function is called, or until a cancel with _sync has returned. Nothing is allocated.
@@ -102,7 +103,8 @@ CMWQ_API bool cmwq_io_sendmsg_work(struct cmwq_workqueue *wq, struct cmwq_io_wor
 
 /*
  * accept4(2), connect(2), poll(2) of one descriptor. Without a ring a listening socket is made
- * O_NONBLOCK, for good: two threads that wait for one connection must not leave one of them behind.
+ * O_NONBLOCK, for good: two threads that wait for one connection must not leave one of them behind;
+ * and a connect to a local socket that has no room can only be waited for.
  */
 CMWQ_API bool cmwq_io_accept_work(struct cmwq_workqueue *wq, struct cmwq_io_work *io, int fd,
                                   struct sockaddr *addr, socklen_t *addrlen, int flags,

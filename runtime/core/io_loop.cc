@@ -263,9 +263,11 @@ void IoLoop::Ended(Io* io, int64_t result) {
 bool IoLoop::Stop(Io* io, uint8_t bits) {
   Section hold(this);
   if (UnderWay(io)) return StopLocked(io, bits);
-  const bool dropped = (io->bits_ & IoBit::kDropped) != 0;
-  io->bits_ = bits & IoBit::kEndNext;
-  return dropped;
+  io->bits_ |= bits & IoBit::kEndNext;
+  // One cancellation accounts for what was dropped; ending is none.
+  if ((bits & IoBit::kCancel) == 0 || (io->bits_ & IoBit::kDropped) == 0) return false;
+  io->bits_ &= static_cast<uint8_t>(~IoBit::kDropped);
+  return true;
 }
 
 bool IoLoop::StopLocked(Io* io, uint8_t bits) {
@@ -287,9 +289,6 @@ bool IoLoop::StopLocked(Io* io, uint8_t bits) {
       if (wq::CancelWork(&io->call_, r.pools(), r.events())) Ended(io, -ECANCELED);
       break;
     }
-    case Place::kPaused:
-      Ended(io, -ECANCELED);
-      break;
     default:  // whoever has it looks at the mark
       break;
   }

@@ -6,7 +6,6 @@
 //   listed  for the ring; ring: the kernel has it, and its completion is the only way out
 //   polled  in the poller's table: taken out under the lock and ended by anybody
 //   called  by an item of the queue `calls`, or queued there
-//   paused  operations of many completions whose results nobody takes
 //
 // Stopping marks an operation and prods the place; whoever has it looks at the mark. Ended is the one
 // way to the end: in one section of `mu` the operation leaves the list, its state becomes even, and the
@@ -35,7 +34,7 @@ namespace cmwq::core {
 using platform::Io;
 using platform::IoKind;
 
-enum class Place : uint8_t { kNowhere, kHeld, kListed, kRing, kPolled, kCalled, kPaused };
+enum class Place : uint8_t { kNowhere, kHeld, kListed, kRing, kPolled, kCalled };
 
 // bits_ of an operation.
 struct IoBit {
@@ -45,8 +44,7 @@ struct IoBit {
   static constexpr uint8_t kWaiters = 1 << 3;   // threads sleep on state_
   static constexpr uint8_t kAsked = 1 << 4;     // on the list of what the ring is to give up
   static constexpr uint8_t kDropped = 1 << 5;   // idle: it ended while the item was disabled
-  static constexpr uint8_t kPausing = 1 << 6;   // many completions: the ring is to give it up for now
-  static constexpr uint8_t kEndNext = 1 << 7;   // idle: the next operation is to be ended
+  static constexpr uint8_t kEndNext = 1 << 6;   // idle: the next operation is to be ended
 };
 
 // phase_ of an operation.

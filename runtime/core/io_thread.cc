@@ -158,7 +158,7 @@ void IoLoop::RingMain() {
     for (bool more = true; more;) {
       Section hold(this);
       sleeping_ = false;
-      more = ring_.Reap(kBatch, [this](Io* io, int result, uint32_t) {
+      more = ring_.Reap(kBatch, [this](Io* io, int result) {
         mu.AssertHeld();
         FromRing(io, result);
       });

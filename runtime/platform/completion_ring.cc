@@ -276,7 +276,7 @@ bool CompletionRing::Next(Completion* c) {
     struct io_uring_cqe* cqe = nullptr;
     if (io_uring_peek_cqe(ring_, &cqe) != 0) return false;
     const uint64_t data = cqe->user_data;
-    *c = {reinterpret_cast<Io*>(data), cqe->res, cqe->flags};
+    *c = {reinterpret_cast<Io*>(data), cqe->res};
     io_uring_cqe_seen(ring_, cqe);
     if (data == kWakeData) {
       waker_armed_ = false;
@@ -286,8 +286,6 @@ bool CompletionRing::Next(Completion* c) {
   }
 }
 
-bool CompletionRing::More(uint32_t flags) { return (flags & IORING_CQE_F_MORE) != 0; }
-
 #else
 
 int CompletionRing::Create(Waker*) { return -ENOSYS; }
@@ -295,7 +293,6 @@ bool CompletionRing::Prepare(Io*, bool) { return false; }
 bool CompletionRing::PrepareCancel(Io*) { return false; }
 int CompletionRing::Enter(uint64_t) { return -ENOSYS; }
 bool CompletionRing::Next(Completion*) { return false; }
-bool CompletionRing::More(uint32_t) { return false; }
 
 #endif  // CMWQ_HAVE_URING
 

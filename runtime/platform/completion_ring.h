@@ -54,18 +54,16 @@ class CompletionRing {
   // Submits, and waits for a completion or `until_ns` (0: does not wait). The waker ends the wait. 0 or
   // -errno: the ring does not work any more.
   int Enter(uint64_t until_ns);
-  // Calls f(io, result, flags) for what has completed, at most `max` times. True: there is more.
+  // Calls f(io, result) for what has completed, at most `max` times. True: there is more.
   template <class F>
   bool Reap(int max, F f) {
     Completion c;
     for (int n = 0; n < max; ++n) {
       if (!Next(&c)) return false;
-      f(c.io, c.result, c.flags);
+      f(c.io, c.result);
     }
     return true;
   }
-  static bool More(uint32_t flags);  // further completions of the same request follow
-
   // Child of fork: the ring is not mapped here.
   void ResetAfterFork();
 
@@ -73,7 +71,6 @@ class CompletionRing {
   struct Completion {
     Io* io;
     int result;
-    uint32_t flags;
   };
   bool Next(Completion* c);
   int Setup();

@@ -13,37 +13,31 @@ namespace cmwq::platform {
 using Io = struct cmwq_io_work;
 
 enum class IoKind : uint8_t {
-  kRead,         // fd_, buf_, len_, offset_
-  kWrite,        // the same
-  kReadv,        // fd_, buf_: vector, len_: parts, offset_
-  kWritev,       // the same
-  kRecv,         // fd_, buf_, len_, flags_
-  kSend,         // the same
-  kRecvmsg,      // fd_, buf_: message, flags_
-  kSendmsg,      // the same
-  kAccept,       // fd_, buf_: address, aux_: its length, flags_
-  kConnect,      // fd_, buf_: address, len_
-  kPoll,         // fd_, flags_: events
-  kFsync,        // fd_, flags_: only the data
-  kFallocate,    // fd_, flags_: mode, offset_, len_
-  kOpenat,       // fd_: directory, buf_: path, flags_, len_: mode
-  kClose,        // fd_
-  kStatx,        // fd_: directory, buf_: path, flags_, len_: mask, aux_
-  kUnlinkat,     // fd_: directory, buf_: path, flags_
-  kRenameat,     // fd_, buf_: old; offset_, aux_: new; flags_
-  kMkdirat,      // fd_: directory, buf_: path, len_: mode
-  kAcceptMulti,  // fd_, flags_
-  kRecvMulti,    // fd_, flags_
+  kRead,        // fd_, buf_, len_, offset_
+  kWrite,       // the same
+  kReadv,       // fd_, buf_: vector, len_: parts, offset_
+  kWritev,      // the same
+  kRecv,        // fd_, buf_, len_, flags_
+  kSend,        // the same
+  kRecvmsg,     // fd_, buf_: message, flags_
+  kSendmsg,     // the same
+  kAccept,      // fd_, buf_: address, aux_: its length, flags_
+  kConnect,     // fd_, buf_: address, len_
+  kPoll,        // fd_, flags_: events
+  kFsync,       // fd_, flags_: only the data
+  kFallocate,   // fd_, flags_: mode, offset_, len_
+  kOpenat,      // fd_: directory, buf_: path, flags_, len_: mode
+  kClose,       // fd_
+  kStatx,       // fd_: directory, buf_: path, flags_, len_: mask, aux_
+  kUnlinkat,    // fd_: directory, buf_: path, flags_
+  kRenameat,    // fd_, buf_: old; offset_, aux_: new; flags_
+  kMkdirat,     // fd_: directory, buf_: path, len_: mode
 };
-inline constexpr int kNrIoKinds = 21;
 
 inline IoKind KindOf(const Io* io) { return static_cast<IoKind>(io->kind_); }
 
 // A descriptor that is waited for becomes ready; all others are files' business.
-inline bool Pollable(IoKind kind) {
-  return kind <= IoKind::kPoll || kind == IoKind::kAcceptMulti || kind == IoKind::kRecvMulti;
-}
-inline bool Multi(IoKind kind) { return kind >= IoKind::kAcceptMulti; }
+inline bool Pollable(IoKind kind) { return kind <= IoKind::kPoll; }
 // One buffer that is moved until nothing is left.
 inline bool MovesAll(const Io* io) {
   constexpr int kWhole = MSG_WAITALL | MSG_PEEK;

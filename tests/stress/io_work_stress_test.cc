@@ -36,6 +36,8 @@ struct Op {
   struct cmwq_workqueue* wq;
   std::array<int, 2> pair;
   std::atomic<int> executing{0};
+  // From the submission until somebody has read the result: the next operation overwrites it.
+  std::atomic<bool> taken{false};
   char buf[32];
 
   void Count(int64_t result) {
@@ -50,6 +52,7 @@ void Fn(struct cmwq_work* work) {
   EXPECT_EQ(op->executing.fetch_add(1), 0);
   op->Count(op->io.result);
   op->account->executed.fetch_add(1);
+  op->taken = false;
   op->executing.fetch_sub(1);
 }
 
@@ -73,8 +76,12 @@ class IoWorkStress : public ::testing::Test {
     std::lock_guard<std::mutex> hold(op->mu);
     const uint64_t timeout = random->Below(4) == 0 ? random->Below(300'000) : CMWQ_NO_TIMEOUT;
     struct cmwq_workqueue* const wq = queues[random->Below(kQueues)];
+    if (op->taken.exchange(true)) return;
     if (cmwq_io_recv_work(wq, &op->io, op->pair[0], op->buf, sizeof(op->buf), 0, timeout)) {
       account.accepted.fetch_add(1);
+    } else {
+      ADD_FAILURE() << "an idle item was refused";
+      op->taken = false;
     }
   }
   void Cancel(Op* op) {
@@ -82,6 +89,7 @@ class IoWorkStress : public ::testing::Test {
     if (!cmwq_cancel_io_work_sync(&op->io)) return;
     account.cancelled.fetch_add(1);
     op->Count(op->io.result);
+    op->taken = false;
   }
   void Feed(Op* op, Random* random) {
     const char bytes[16] = {};
