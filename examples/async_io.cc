@@ -8,10 +8,15 @@
 //   the client got: pong
 //   read from the file: file
 //   a closed descriptor: -1, EBADF: 1
+//   stopped: 1
+//   through the pipe: vector, message: m
+//   the file has 8192 bytes, cleaned up: 1
 #include <cmwq/async_io.hpp>
 #include <cmwq/task.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +24,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -37,7 +44,7 @@ cmwq::Task<> UsePipe(cmwq::Workqueue& queue, int in, int out) {
   const io::Result slept = co_await io::async_sleep(queue, 1ms);
   std::printf("slept: %d\n", static_cast<bool>(slept));
   const io::Result events = co_await io::async_poll(queue, in, POLLIN, 1ms);
-  std::printf("nothing to read within 1 ms: %d\n", events.value == 0);
+  std::printf("nothing to read within 1 ms: %d\n", events.error == ETIMEDOUT);
   const std::string hello = "hello";
   co_await io::async_write(queue, out, hello);
   co_await io::async_poll(queue, in, POLLIN);
@@ -86,6 +93,49 @@ cmwq::Task<> UseFile(cmwq::Workqueue& queue) {
               bad.error == EBADF);
 }
 
+cmwq::Task<> Stopped(cmwq::Workqueue& queue, int in, std::stop_token token) {
+  Buffer buf;
+  const io::Result got = co_await io::async_read(queue, in, buf).within(1h).stopped_by(token);
+  std::printf("stopped: %d\n", got.error == ECANCELED);
+}
+
+cmwq::Task<> UseVectors(cmwq::Workqueue& queue, int in, int out) {
+  char text[] = "vector", back[8] = "";
+  const iovec from = {text, 6}, to = {back, 7};
+  co_await io::async_writev(queue, out, &from, 1);
+  co_await io::async_readv(queue, in, &to, 1);
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) co_return;
+  char letter[] = "m", got = 0;
+  iovec sent = {letter, 1}, received = {&got, 1};
+  msghdr there = {}, here = {};
+  there.msg_iov = &sent;
+  here.msg_iov = &received;
+  there.msg_iovlen = here.msg_iovlen = 1;
+  co_await io::async_sendmsg(queue, pair[0], &there);
+  co_await io::async_recvmsg(queue, pair[1], &here);
+  std::printf("through the pipe: %s, message: %c\n", back, got);
+}
+
+cmwq::Task<> UseDirectory(cmwq::Workqueue& queue) {
+  char dir[] = "/tmp/cmwq_example.XXXXXX";
+  if (mkdtemp(dir) == nullptr) co_return;
+  const io::Result at = co_await io::async_openat(queue, AT_FDCWD, dir, O_DIRECTORY);
+  const int top = static_cast<int>(at.value);
+  co_await io::async_mkdirat(queue, top, "sub", 0700);
+  const io::Result file = co_await io::async_openat(queue, top, "file", O_RDWR | O_CREAT, 0600);
+  co_await io::async_fallocate(queue, static_cast<int>(file.value), 0, 0, 8192);
+  co_await io::async_close(queue, static_cast<int>(file.value));
+  co_await io::async_renameat(queue, top, "file", top, "sub/moved");
+  struct statx st = {};
+  co_await io::async_statx(queue, top, "sub/moved", 0, STATX_SIZE, &st);
+  co_await io::async_unlinkat(queue, top, "sub/moved");
+  co_await io::async_unlinkat(queue, top, "sub", AT_REMOVEDIR);
+  co_await io::async_close(queue, top);
+  std::printf("the file has %d bytes, cleaned up: %d\n", static_cast<int>(st.stx_size),
+              rmdir(dir) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -106,4 +156,9 @@ int main() {
   cmwq::sync_wait(Ask(queue, address, len));
   queue.drain();
   cmwq::sync_wait(UseFile(queue));
+  std::stop_source stop;
+  stop.request_stop();
+  cmwq::sync_wait(Stopped(queue, ends[0], stop.get_token()));
+  cmwq::sync_wait(UseVectors(queue, ends[0], ends[1]));
+  cmwq::sync_wait(UseDirectory(queue));
 }

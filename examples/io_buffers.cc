@@ -6,18 +6,23 @@
 //   the server got: ping
 //   the client got: pong
 //   read from the file: file
+//   through a vector: abc, a message: m
+//   size: 4096, cleaned up: 1
 //   the lock was free again: 1
 #include <cmwq/blocking.hpp>
 #include <cmwq/io.hpp>
 #include <cmwq/workqueue.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -73,6 +78,40 @@ void UseFile() {
   std::fclose(file);
 }
 
+void UseVectors() {
+  int ends[2], pair[2];
+  if (pipe(ends) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return;
+  char text[] = "abc", back[4] = "", letter = 'm', got = 0;
+  const iovec from = {text, 3}, to = {back, 3};
+  io::writev(ends[1], &from, 1);
+  io::readv(ends[0], &to, 1);
+  iovec sent = {&letter, 1}, received = {&got, 1};
+  msghdr there = {}, here = {};
+  there.msg_iov = &sent;
+  here.msg_iov = &received;
+  there.msg_iovlen = here.msg_iovlen = 1;
+  io::sendmsg(pair[0], &there);
+  io::recvmsg(pair[1], &here);
+  std::printf("through a vector: %s, a message: %c\n", back, got);
+}
+
+void UseDirectory() {
+  char dir[] = "/tmp/cmwq_example.XXXXXX";
+  if (mkdtemp(dir) == nullptr) return;
+  const int top = io::openat(AT_FDCWD, dir, O_DIRECTORY);
+  io::mkdirat(top, "sub", 0700);
+  const int fd = io::openat(top, "file", O_RDWR | O_CREAT, 0600);
+  io::fallocate(fd, 0, 0, 4096);
+  io::close(fd);
+  io::renameat(top, "file", top, "sub/moved");
+  struct statx st = {};
+  io::statx(top, "sub/moved", 0, STATX_SIZE, &st);
+  io::unlinkat(top, "sub/moved");
+  io::unlinkat(top, "sub", AT_REMOVEDIR);
+  io::close(top);
+  std::printf("size: %d, cleaned up: %d\n", static_cast<int>(st.stx_size), rmdir(dir) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -93,6 +132,8 @@ int main() {
   queue.submit([&] { Ask(address, len); }).wait();
   server.wait();
   queue.submit(&UseFile).wait();
+  queue.submit(&UseVectors).wait();
+  queue.submit(&UseDirectory).wait();
 
   std::mutex mutex;
   std::unique_lock held(mutex);

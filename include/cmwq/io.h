@@ -32,6 +32,10 @@
 #include <cmwq/futex.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+
+struct msghdr; /* sys/socket.h */
+struct statx;  /* sys/stat.h with _GNU_SOURCE, or linux/stat.h */
 
 #ifdef __cplusplus
 extern "C" {
@@ -69,6 +73,28 @@ CMWQ_API int cmwq_io_connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 /* fdatasync(2) if `datasync`, else fsync(2). Always waits in the plain call. */
 CMWQ_API int cmwq_io_fsync(int fd, bool datasync);
+
+/*
+ * readv(2) and writev(2) with offset -1, otherwise preadv(2) and pwritev(2); flags RWF_* of preadv2(2).
+ * A read of what can be waited for first tries without waiting, all else waits in the plain call.
+ */
+CMWQ_API ssize_t cmwq_io_readv(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
+CMWQ_API ssize_t cmwq_io_writev(int fd, const struct iovec *iov, int iovcnt, int64_t offset,
+                                int flags);
+
+/* recvmsg(2), which first tries without waiting, and sendmsg(2). */
+CMWQ_API ssize_t cmwq_io_recvmsg(int fd, struct msghdr *msg, int flags);
+CMWQ_API ssize_t cmwq_io_sendmsg(int fd, const struct msghdr *msg, int flags);
+
+/* The calls on files of the same names, in the plain call: a disk does not say beforehand. */
+CMWQ_API int cmwq_io_openat(int dirfd, const char *path, int flags, mode_t mode);
+CMWQ_API int cmwq_io_close(int fd);
+CMWQ_API int cmwq_io_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *buf);
+CMWQ_API int cmwq_io_fallocate(int fd, int mode, int64_t offset, int64_t len);
+CMWQ_API int cmwq_io_unlinkat(int dirfd, const char *path, int flags);
+CMWQ_API int cmwq_io_renameat(int olddirfd, const char *oldpath, int newdirfd, const char *newpath,
+                              unsigned flags); /* renameat2(2) */
+CMWQ_API int cmwq_io_mkdirat(int dirfd, const char *path, mode_t mode);
 
 /*
  * Waits until one of `events` (poll(2): POLLIN, POLLOUT, ...) holds. Returns the events that hold,

@@ -90,6 +90,41 @@ inline int connect(int fd, const struct sockaddr* addr, socklen_t len) {
 inline int fsync(int fd) { return cmwq_io_fsync(fd, false); }
 inline int fdatasync(int fd) { return cmwq_io_fsync(fd, true); }
 
+inline ssize_t readv(int fd, const struct iovec* iov, int iovcnt, int64_t offset = -1, int flags = 0) {
+  return cmwq_io_readv(fd, iov, iovcnt, offset, flags);
+}
+inline ssize_t writev(int fd, const struct iovec* iov, int iovcnt, int64_t offset = -1,
+                      int flags = 0) {
+  return cmwq_io_writev(fd, iov, iovcnt, offset, flags);
+}
+inline ssize_t recvmsg(int fd, struct msghdr* msg, int flags = 0) {
+  return cmwq_io_recvmsg(fd, msg, flags);
+}
+inline ssize_t sendmsg(int fd, const struct msghdr* msg, int flags = 0) {
+  return cmwq_io_sendmsg(fd, msg, flags);
+}
+
+inline int openat(int dirfd, const char* path, int flags, mode_t mode = 0) {
+  return cmwq_io_openat(dirfd, path, flags, mode);
+}
+inline int close(int fd) { return cmwq_io_close(fd); }
+inline int statx(int dirfd, const char* path, int flags, unsigned mask, struct ::statx* buf) {
+  return cmwq_io_statx(dirfd, path, flags, mask, buf);
+}
+inline int fallocate(int fd, int mode, int64_t offset, int64_t len) {
+  return cmwq_io_fallocate(fd, mode, offset, len);
+}
+inline int unlinkat(int dirfd, const char* path, int flags = 0) {
+  return cmwq_io_unlinkat(dirfd, path, flags);
+}
+inline int renameat(int olddirfd, const char* oldpath, int newdirfd, const char* newpath,
+                    unsigned flags = 0) {
+  return cmwq_io_renameat(olddirfd, oldpath, newdirfd, newpath, flags);
+}
+inline int mkdirat(int dirfd, const char* path, mode_t mode) {
+  return cmwq_io_mkdirat(dirfd, path, mode);
+}
+
 inline int poll(int fd, short events) { return cmwq_io_poll(fd, events, CMWQ_NO_TIMEOUT); }
 template <class Rep, class Period>
 int poll(int fd, short events, std::chrono::duration<Rep, Period> timeout) {

@@ -8,6 +8,7 @@
 
 #include "runtime/base/test_point.h"
 #include "runtime/core/capi.h"
+#include "runtime/core/io_loop.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/wq/show.h"
@@ -129,6 +130,7 @@ void cmwq_destroy_workqueue(struct cmwq_workqueue* handle) {
     Misuse("cmwq_destroy_workqueue", "somebody else is destroying the workqueue, or has tried to");
     return;
   }
+  cmwq::core::IoLoop::Get().EndAll(wq);
   cmwq::wq::DrainWorkqueue(wq);
   if (wq->rescuer != nullptr) wq->rescuer->Stop();
   Runtime::Get().RemoveQueue(wq);

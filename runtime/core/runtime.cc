@@ -10,6 +10,7 @@
 
 #include "runtime/base/conf.h"
 #include "runtime/core/io.h"
+#include "runtime/core/io_loop.h"
 #include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/pool/switch_audit.h"
@@ -191,12 +192,14 @@ void Runtime::BeforeFork() {
     base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.LockSameRank();
   }
   r.events_->mu.Lock();
+  IoLoop::Get().BeforeFork();
   r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.LockSameRank(); });
 }
 
 void Runtime::AfterForkInParent() {
   Runtime& r = Get();
   r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.Unlock(); });
+  IoLoop::Get().AfterForkInParent();
   r.events_->mu.Unlock();
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry))->mutex.Unlock();
@@ -212,6 +215,7 @@ void Runtime::AfterForkInChild() {
   sync::t_locks_held = 0;
   r.events_->ResetAfterFork(&DropTimer);  // first: it unlinks the pools' timers
   ResetIoAfterFork();
+  IoLoop::Get().ResetAfterFork();
   r.table_.ForEachPool([](pool::WorkerPool& pool) { pool.ResetAfterFork(&DropWork); });
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     wq::ResetAfterFork(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)),

@@ -56,8 +56,12 @@ struct QueueHost {
   Pwq* chosen = nullptr;
   bool inactive = false;
   pool::Worker* wake = nullptr;
+  bool accepted = false;  // before the queue began to drain
 
-  bool Refused() { return wq::Refused(wq); }
+  bool Refused() {
+    if (accepted) return wq->state.load(std::memory_order_relaxed) == WqState::kDead;
+    return wq::Refused(wq);
+  }
   pool::WorkerPool* TargetPool() { return target->pool; }
   pool::WorkerPool* LastPool(uint64_t word) {
     // Order implies it: the items of an ordered queue run one at a time, wherever.
@@ -140,6 +144,16 @@ void QueueFromTimer(Workqueue* wq, int cpu, struct cmwq_work* work) {
   // attributes were changed since then, before they were.
   QueueHost host{wq, cpu, ServedPwq(wq, wq->PwqFor(cpu)), work};
   TimerToQueued(WordOf(work), host);
+}
+
+void BringUp(Workqueue* wq, int cpu) { LivePwq(wq, CpuFor(wq, cpu)); }
+
+// Context: any thread. Locks: kTimer at most held; takes kPool of the target, and of the last pool before.
+bool QueueAccepted(Workqueue* wq, int cpu, struct cmwq_work* work) {
+  cpu = CpuFor(wq, cpu);
+  QueueHost host{wq, cpu, ServedPwq(wq, wq->PwqFor(cpu)), work};
+  host.accepted = true;
+  return ClaimQueued(WordOf(work), host);
 }
 
 namespace {

@@ -160,6 +160,7 @@ class Workqueue {
   uint64_t generation CMWQ_GUARDED_BY(mutex) = 0;         // ordered: of the newest pwq
   FlushState flush;                                       // AT: see flush_state.h
   std::atomic<cmwq_work_fail_fn> fail{nullptr};           // AT(set_fail, FailPending)
+  int nr_operations = 0;                                  // L: of the io loop (kTimer): under way
   base::ListNode all_entry;                               // L: of the runtime (kRuntime)
 };
 
@@ -194,6 +195,9 @@ bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work);
 // The half of QueueWork for a timer that expires: the item is PENDING|TIMER and becomes queued.
 // Locks: kTimer held, takes kPool.
 void QueueFromTimer(Workqueue* wq, int cpu, struct cmwq_work* work);
+// For an item whose queueing was accepted before the queue began to drain. Makes no threads: BringUp has.
+bool QueueAccepted(Workqueue* wq, int cpu, struct cmwq_work* work);
+void BringUp(Workqueue* wq, int cpu);
 bool CancelWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread* events);
 bool DisableWork(struct cmwq_work* work, PoolTable* pools, platform::EventThread* events, bool sync);
 bool EnableWork(struct cmwq_work* work);

@@ -16,9 +16,12 @@ TEST(AsyncIo, NeedsCoroutines) { GTEST_SKIP() << "this compiler has no coroutine
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <vector>
@@ -100,9 +103,10 @@ TEST_F(AsyncIo, ErrnoTravelsWithTheResult) {
     EXPECT_EQ(r.error, EBADF);
     r = co_await io::async_accept(queue, pair[0]);
     EXPECT_EQ(r.error, EINVAL);
+    // O_NONBLOCK does not matter: it is waited for.
     fcntl(pipe[0], F_SETFL, O_NONBLOCK);
-    r = co_await io::async_read(queue, pipe[0], &c, 1);
-    EXPECT_EQ(r.error, EAGAIN);
+    r = co_await io::async_read(queue, pipe[0], &c, 1).within(1ms);
+    EXPECT_EQ(r.error, ETIMEDOUT);
   };
   sync_wait(task());
 }
@@ -138,7 +142,7 @@ TEST_F(AsyncIo, AcceptsAndConnects) {
 TEST_F(AsyncIo, PollsAndSleeps) {
   auto task = [this]() -> Task<> {
     io::Result r = co_await io::async_poll(queue, pipe[0], POLLIN, 1ms);
-    EXPECT_EQ(r.value, 0);
+    EXPECT_EQ(r.error, ETIMEDOUT);
     r = co_await io::async_poll(queue, pipe[1], POLLOUT);
     EXPECT_EQ(r.value, POLLOUT);
     const auto begin = std::chrono::steady_clock::now();
@@ -149,6 +153,129 @@ TEST_F(AsyncIo, PollsAndSleeps) {
     EXPECT_NE(cmwq_current_work(), nullptr);
   };
   sync_wait(task());
+}
+
+// More than there can be workers that run at once: none of them waits.
+TEST_F(AsyncIo, NoThreadWaits) {
+  Workqueue one{"one", 0, 1};
+  std::vector<Submission<int>> handles;
+  std::atomic<int> waiting{0};
+  auto reader = [&]() -> Task<int> {
+    waiting.fetch_add(1);
+    char c;
+    const io::Result got = co_await io::async_recv(one, pair[0], &c, 1);
+    co_return static_cast<int>(got.value);
+  };
+  std::vector<std::thread> threads;
+  std::atomic<int> sum{0};
+  for (int i = 0; i < 20; ++i) threads.emplace_back([&] { sum += sync_wait(reader()); });
+  Eventually([&] { return waiting == 20; });
+  // The queue executes one item at a time, and still has room.
+  std::atomic<bool> ran{false};
+  Submitted call = one.submit([&] { ran = true; });
+  call.wait();
+  EXPECT_TRUE(ran);
+  const std::string bytes(20, 'b');
+  EXPECT_EQ(send(pair[1], bytes.data(), bytes.size(), 0), 20);
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(sum, 20);
+}
+
+#if defined(__cpp_lib_jthread)
+
+TEST_F(AsyncIo, AStopEndsTheWait) {
+  std::stop_source stop;
+  auto task = [&]() -> Task<> {
+    char c;
+    const io::Result r = co_await io::async_read(queue, pipe[0], &c, 1).stopped_by(stop.get_token());
+    EXPECT_EQ(r.error, ECANCELED);
+    const io::Result late =
+        co_await io::async_read(queue, pipe[0], &c, 1).within(1h).stopped_by(stop.get_token());
+    EXPECT_EQ(late.error, ECANCELED);
+  };
+  std::thread waiter([&] { sync_wait(task()); });
+  stop.request_stop();  // before, while or after it is submitted
+  waiter.join();
+}
+
+TEST_F(AsyncIo, AStopThatComesTooLate) {
+  std::stop_source stop;
+  auto task = [&]() -> Task<> {
+    char c;
+    const io::Result r = co_await io::async_read(queue, pipe[0], &c, 1).stopped_by(stop.get_token());
+    EXPECT_EQ(r.value, 1);
+  };
+  EXPECT_EQ(write(pipe[1], "x", 1), 1);
+  sync_wait(task());
+  stop.request_stop();
+}
+
+TEST_F(AsyncIo, StopsAndCompletionsRace) {
+  for (int i = 0; i < 200; ++i) {
+    std::stop_source stop;
+    io::Result r;
+    auto task = [&]() -> Task<> {
+      char c;
+      r = co_await io::async_recv(queue, pair[0], &c, 1).stopped_by(stop.get_token());
+    };
+    std::thread waiter([&] { sync_wait(task()); });
+    std::thread stopper([&] { stop.request_stop(); });
+    EXPECT_EQ(send(pair[1], "x", 1, 0), 1);
+    waiter.join();
+    stopper.join();
+    if (r) {
+      EXPECT_EQ(r.value, 1);
+    } else {
+      EXPECT_EQ(r.error, ECANCELED);
+      char c;
+      EXPECT_EQ(recv(pair[0], &c, 1, MSG_DONTWAIT), 1);  // it was not taken
+    }
+  }
+}
+
+#endif
+
+TEST_F(AsyncIo, Files) {
+  char dir[] = "/tmp/cmwq_async_io.XXXXXX";
+  ASSERT_NE(mkdtemp(dir), nullptr);
+  const int at = open(dir, O_DIRECTORY | O_CLOEXEC);
+  auto task = [&]() -> Task<> {
+    io::Result r = co_await io::async_mkdirat(queue, at, "sub", 0700);
+    EXPECT_TRUE(r);
+    r = co_await io::async_openat(queue, at, "file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    EXPECT_TRUE(r);
+    const int fd = static_cast<int>(r.value);
+    r = co_await io::async_fallocate(queue, fd, 0, 0, 4096);
+    EXPECT_TRUE(r);
+    struct statx st = {};
+    r = co_await io::async_statx(queue, at, "file", 0, STATX_SIZE, &st);
+    EXPECT_EQ(st.stx_size, 4096u);
+    char text[] = "vector", back[6];
+    const iovec out = {text, 6}, in = {back, 6};
+    r = co_await io::async_writev(queue, fd, &out, 1, 10);
+    EXPECT_EQ(r.value, 6);
+    r = co_await io::async_readv(queue, fd, &in, 1, 10);
+    EXPECT_EQ(std::string(back, 6), "vector");
+    r = co_await io::async_close(queue, fd);
+    EXPECT_TRUE(r);
+    r = co_await io::async_renameat(queue, at, "file", at, "sub/moved");
+    EXPECT_TRUE(r);
+    r = co_await io::async_unlinkat(queue, at, "sub/moved");
+    EXPECT_TRUE(r);
+    r = co_await io::async_unlinkat(queue, at, "sub", AT_REMOVEDIR);
+    EXPECT_TRUE(r);
+    msghdr message{};
+    const iovec byte = {text, 1};
+    message.msg_iov = const_cast<iovec*>(&byte);
+    message.msg_iovlen = 1;
+    r = co_await io::async_sendmsg(queue, pair[0], &message);
+    EXPECT_EQ(r.value, 1);
+    r = co_await io::async_recvmsg(queue, pair[1], &message);
+    EXPECT_EQ(r.value, 1);
+  };
+  sync_wait(task());
+  close(at);
+  EXPECT_EQ(rmdir(dir), 0);
 }
 
 TEST_F(AsyncIo, ADrainingQueueMakesNoCall) {

@@ -1,0 +1,34 @@
+// The system calls behind the operations of cmwq/io_work.h.
+//
+// Raw system calls: they are made by workers and by the thread of the loop, which no interposer should
+// take for threads of the application's.
+
+#ifndef CMWQ_RUNTIME_CORE_IO_OP_H_
+#define CMWQ_RUNTIME_CORE_IO_OP_H_
+
+#include "runtime/platform/io_kind.h"
+
+namespace cmwq::core {
+
+// No error number: the attempt has not been made, because it might have to wait.
+inline constexpr int64_t kNoAttempt = -4096;
+
+// Makes what is left of the operation's call without waiting. Result, -errno (-EAGAIN: it would have to
+// wait), or kNoAttempt.
+int64_t TryOp(platform::Io* io, bool signals_blocked);
+// Makes what is left of it, waiting if need be. Result or -errno.
+int64_t PlainOp(platform::Io* io);
+// What `moved` bytes more make of the operation: true, it is through.
+bool AllMoved(const platform::Io* io, int64_t moved);
+// Whether a descriptor is a file, whose attempts stop at the edge of the page cache.
+bool IsFile(int fd);
+
+// The first step of a connect without waiting; 0, -EINPROGRESS or -errno. Later steps ask TryOp.
+int64_t BeginConnect(platform::Io* io);
+bool Listens(int fd);
+// Makes a listening socket O_NONBLOCK: see cmwq_io_accept_work.
+void DoNotBlock(int fd);
+
+}  // namespace cmwq::core
+
+#endif  // CMWQ_RUNTIME_CORE_IO_OP_H_
