@@ -61,9 +61,7 @@ void* Canary::Main(void* arg) {
 
 // Takes the thread's place in the system. False: there is none for it.
 bool Canary::Settle() {
-  char name[16];
-  base::RawFormat(name, sizeof(name), "wq/C%d", cpu_);
-  platform::NameSelf(name);
+  NameSelf("");
   const int place_err = platform::CpuSet::Of(cpu_).StoreAffinity(0);
   const int class_err = platform::EnterIdleClass(nullptr);
   if (class_err != 0 || place_err != 0) {
@@ -122,8 +120,17 @@ bool Canary::AtHome() {
 // The CPU that would tell us by being idle is not ours. On another one we would only burn what is
 // idle there, so the tick looks until it has found that the CPU is back.
 void Canary::StayAway() {
+  NameSelf("-away");
   mode_.store(kAway, std::memory_order_release);  // pairs with the exchange in GoHome
   while (mode_.load(std::memory_order_acquire) == kAway) base::FutexWait(&mode_, kAway);
+  NameSelf("");
+}
+
+// `cmwq doctor --pid` tells by the name what the thread does.
+void Canary::NameSelf(const char* suffix) const {
+  char name[16];
+  base::RawFormat(name, sizeof(name), "wq/C%d%s", cpu_, suffix);
+  platform::NameSelf(name);
 }
 
 // Context: any thread. True: it is at home again.

@@ -73,6 +73,7 @@ class Canary final : public pool::BlockingSource {
   void Loop();
   bool AtHome();
   void StayAway();
+  void NameSelf(const char* suffix) const;
   bool GoHome(int tid);
   bool ReturnHome();
   void WakeUp() override;

@@ -94,8 +94,13 @@ def check(tools, name, program, here):
             for thread in threads:
                 thread.join()
             assert not errors, errors[:3]
-            # A detector's thread may not have got as far as its scheduling class.
-            until(lambda: detector(tools, server.process.pid) == expected)
+            # A detector's thread may not have got as far as its scheduling class. One that was refused it
+            # has said so, and is gone or parked.
+            if expected == 'canary':
+                until(lambda: detector(tools, server.process.pid) == 'canary')
+            else:
+                until(lambda: 'refused' in server.text())
+                until(lambda: detector(tools, server.process.pid) in ('tick', 'none'))
             for connection in connections:
                 connection.close()
             server.process.send_signal(signal.SIGTERM)

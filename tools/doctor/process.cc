@@ -16,7 +16,7 @@ namespace {
 struct Threads {
   int workers = 0;         // wq/0:1, wq/u5:0
   int canaries = 0;        // wq/C0 at idle priority
-  int ticks = 0;           // wq/C0 at any other
+  int away = 0;            // wq/C0-away: another CPU is all it could have
   int unknown = 0;         // wq/C0 whose class cannot be asked for
   bool event = false;      // wq/event
   bool gate_tick = false;  // wq/tick
@@ -43,8 +43,16 @@ void CountThread(const std::string& name, pid_t tid, Threads* threads) {
   } else if (name == "wq/tick") {
     threads->gate_tick = true;
   } else if (name.compare(0, 4, "wq/C") == 0) {
+    const bool away = name.size() > 5 && name.compare(name.size() - 5, 5, "-away") == 0;
     const int policy = sched_getscheduler(tid);
-    ++(policy < 0 ? threads->unknown : policy == SCHED_IDLE ? threads->canaries : threads->ticks);
+    // At any other priority it is about to ask for the class, or to end because it was refused.
+    if (away) {
+      ++threads->away;
+    } else if (policy < 0) {
+      ++threads->unknown;
+    } else if (policy == SCHED_IDLE) {
+      ++threads->canaries;
+    }
   } else {
     ++threads->workers;
   }
@@ -101,9 +109,9 @@ void CheckRungs(const Root& root, const std::string& proc, Findings* findings) {
   if (threads.event) text += ", the event thread";
   if (threads.gate_tick) text += ", the gate's tick";
   findings->Ok("pid threads", text);
-  if (threads.ticks > 0) {
+  if (threads.away > 0) {
     findings->Add("pid detector", Status::kWarn,
-                  StrPrintf("%d at normal priority: tick", threads.ticks),
+                  StrPrintf("%d away from its CPU: tick", threads.away),
                   "'cmwq doctor' in the same container says what is refused");
   } else if (threads.canaries > 0) {
     findings->Ok("pid detector", StrPrintf("%d at idle priority: canary", threads.canaries));
@@ -111,7 +119,8 @@ void CheckRungs(const Root& root, const std::string& proc, Findings* findings) {
     findings->Add("pid detector", Status::kNote, "its scheduling class cannot be asked for");
   } else {
     findings->Add("pid detector", Status::kNote,
-                  "none yet: nothing was managed so far, or canary=0");
+                  "no canary; nothing was managed so far, or canary=0 or 2, or the tick looks because "
+                  "SCHED_IDLE is refused");
   }
 }
 
