@@ -1,6 +1,7 @@
 // FakeEnv: a clock that stands still until told, thread creation that fails on demand, CPUs that need
 // not exist. Engine: pools and queues on top of it, without the process's runtime; timers run when the
 // test says so.
+// size: what every engine test needs, and the one door to the inside of pools.
 
 #ifndef CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
 #define CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
