@@ -46,6 +46,8 @@ int main(void) {
   printf("an unknown name: %d\n", cmwq_find_workqueue("no such queue") == NULL);
   printf("all CPUs allowed: %d\n", cmwq_workqueue_set_unbound_cpumask(NULL, 0) == 0);
 
+  printf("the CPUs of this thread: %d\n", cmwq_workqueue_set_cpumask(NULL, 0) == 0);
+
   struct cmwq_work work;
   cmwq_work_init(&work, execute);
   cmwq_queue_work_node(0, wq, &work); /* near the memory of node 0 */

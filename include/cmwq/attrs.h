@@ -55,6 +55,20 @@ CMWQ_API int cmwq_apply_workqueue_attrs(struct cmwq_workqueue *wq,
 CMWQ_API int cmwq_workqueue_set_unbound_cpumask(const void *cpumask, size_t size);
 
 /*
+ * CPUs that cmwq may use at all, bound queues and unbound ones; null: those of the calling thread's
+ * affinity mask. For programs that give CPUs away, or change their affinity while they run. What the
+ * process has when the runtime starts is used without this call.
+ * Items that were queued to a CPU that is left are executed, by workers that run anywhere; those that are
+ * queued to it afterwards go to another CPU. When it is used again its workers are bound to it again.
+ * Unbound queues are mapped to what is left; one whose cpumask has nothing left uses all that is. May
+ * create threads.
+ * Returns 0, or -1 with errno EINVAL (no CPU in the mask that the process may use; nothing has changed),
+ * ENOMEM or EAGAIN (a CPU could not be taken into use, or a queue could not be mapped and keeps its
+ * workers; the call may be repeated).
+ */
+CMWQ_API int cmwq_workqueue_set_cpumask(const void *cpumask, size_t size);
+
+/*
  * Attributes by name, as the kernel's files below /sys/devices/virtual/workqueue: per_cpu (read only),
  * max_active; for unbound queues min_active, nice, cpumask ("0-3,8"), affinity_scope ("cache", ...),
  * affinity_strict ("0", "1").

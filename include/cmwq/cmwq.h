@@ -183,7 +183,10 @@ CMWQ_API void cmwq_work_init(struct cmwq_work *work, cmwq_work_fn fn);
  */
 CMWQ_API bool cmwq_queue_work(struct cmwq_workqueue *wq, struct cmwq_work *work);
 
-/* The same on a given CPU. An unknown CPU number is reported once and treated as CMWQ_CPU_ANY. */
+/*
+ * The same on a given CPU. An unknown CPU number is reported once and treated as CMWQ_CPU_ANY, one that has
+ * left the process (cmwq_workqueue_set_cpumask in attrs.h) likewise without a report.
+ */
 CMWQ_API bool cmwq_queue_work_on(int cpu, struct cmwq_workqueue *wq, struct cmwq_work *work);
 
 /*

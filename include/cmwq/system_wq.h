@@ -26,13 +26,14 @@ CMWQ_API struct cmwq_workqueue *cmwq_system_dfl_long_wq(void);
 
 /*
  * Calls fn(arg) in a worker of `cpu` and waits for its result (kernel: work_on_cpu). Returns it, or
- * -1 with errno EINVAL (null, no such CPU) or as cmwq_alloc_workqueue. Not from an item that the
- * function waits for.
+ * -1 with errno EINVAL (null, no such CPU), ENODEV (it has left the process, see
+ * cmwq_workqueue_set_cpumask) or as cmwq_alloc_workqueue. If it leaves during the call, fn may run on
+ * another one. Not from an item that the function waits for.
  */
 CMWQ_API long cmwq_work_on_cpu(int cpu, long (*fn)(void *arg), void *arg);
 
 /*
- * Calls fn once on each usable CPU and waits until all have returned (kernel: schedule_on_each_cpu).
+ * Calls fn once on each CPU that is usable at the moment and waits until all have returned (kernel: schedule_on_each_cpu).
  * Slow. Returns 0, or -1 with errno EINVAL (null), ENOMEM, or as cmwq_alloc_workqueue.
  */
 CMWQ_API int cmwq_schedule_on_each_cpu(cmwq_work_fn fn);

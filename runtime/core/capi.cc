@@ -90,8 +90,11 @@ bool RefuseShared(const char* function, const Workqueue* wq) {
 
 // CMWQ_CPU_ANY for a CPU that is not usable.
 int CheckedCpu(const char* function, int cpu) {
-  if (cpu == CMWQ_CPU_ANY || Runtime::Get().pools()->cpus.Has(cpu)) return cpu;
-  CMWQ_WARN_ONCE("%s: CPU %d is not usable here; another one is taken", function, cpu);
+  if (cpu == CMWQ_CPU_ANY || Runtime::Get().pools()->Usable(cpu)) return cpu;
+  // One that has left is nobody's mistake.
+  if (!Runtime::Get().pools()->Known(cpu)) {
+    CMWQ_WARN_ONCE("%s: CPU %d is not usable here; another one is taken", function, cpu);
+  }
   return CMWQ_CPU_ANY;
 }
 

@@ -140,7 +140,7 @@ int cmwq_apply_workqueue_attrs(struct cmwq_workqueue* wq, const struct cmwq_work
   wanted.scope = static_cast<Scope>(attrs->affinity_scope);
   wanted.strict = attrs->affinity_strict;
   if (attrs->cpumask == nullptr) {
-    wanted.mask = Impl(wq)->pools->cpus;
+    wanted.mask = CpuSet::First(Impl(wq)->pools->nr_cpu_ids);
   } else if (!wanted.mask.FromMask(attrs->cpumask, attrs->cpumask_size)) {
     return Fail(EINVAL);
   }
@@ -152,9 +152,24 @@ int cmwq_workqueue_set_unbound_cpumask(const void* cpumask, size_t size) {
   Runtime& r = Runtime::Get();
   int err = r.Start();
   if (err != 0) return Fail(err);
-  CpuSet set = r.pools()->cpus;
+  CpuSet set = CpuSet::First(r.pools()->nr_cpu_ids);
   if (cpumask != nullptr && !set.FromMask(cpumask, size)) return Fail(EINVAL);
   err = r.SetUnboundCpus(set);
+  return err == 0 ? 0 : Fail(err);
+}
+
+int cmwq_workqueue_set_cpumask(const void* cpumask, size_t size) {
+  Runtime& r = Runtime::Get();
+  int err = r.Start();
+  if (err != 0) return Fail(err);
+  CpuSet requested = CpuSet::First(r.pools()->nr_cpu_ids);
+  if (cpumask != nullptr) {
+    if (!requested.FromMask(cpumask, size)) return Fail(EINVAL);
+    err = r.ChangeCpus(nullptr, &requested);
+  } else {
+    const CpuSet allowed = r.env()->AllowedCpus();
+    err = r.ChangeCpus(&allowed, &requested);
+  }
   return err == 0 ? 0 : Fail(err);
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/pool/switch_audit.h"
 #include "runtime/wq/attrs.h"
+#include "runtime/wq/cpus.h"
 #include "runtime/wq/dependency.h"
 #include "runtime/wq/work_word.h"
 
@@ -115,7 +116,7 @@ void Runtime::Freeze(bool frozen) {
 wq::Workqueue* Runtime::AddQueue(wq::Workqueue* queue, std::atomic<wq::Workqueue*>* slot, int* err) {
   sync::MutexLock table(table_.mu);
   queue->pools->mu.AssertHeld();  // the same
-  *err = wq::FollowUnboundCpus(queue);
+  *err = wq::FollowCpus(queue) ? wq::FollowUnboundCpus(queue) : ENOMEM;
   if (*err != 0) return nullptr;
   sync::MutexLock hold(mu_);
   if (slot != nullptr) {
@@ -138,8 +139,8 @@ void Runtime::RemoveQueue(wq::Workqueue* queue) {
 // worker of a pool may need it (Revive).
 int Runtime::SetUnboundCpus(const platform::CpuSet& set) {
   sync::MutexLock table(table_.mu);
-  if ((set & table_.cpus).Empty()) return EINVAL;
-  const platform::CpuSet old = table_.unbound_cpus();
+  if ((set & table_.cpus()).Empty()) return EINVAL;
+  const platform::CpuSet old = table_.unbound_requested();
   table_.SetUnboundCpus(set);
   wq::AttrsChange* changes = nullptr;
   int err = 0;
@@ -193,12 +194,14 @@ void Runtime::BeforeFork() {
   }
   r.events_->mu.Lock();
   IoLoop::Get().BeforeFork();
+  r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.attach.LockSameRank(); });
   r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.LockSameRank(); });
 }
 
 void Runtime::AfterForkInParent() {
   Runtime& r = Get();
   r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.lock.Unlock(); });
+  r.table_.ForEachPool([](pool::WorkerPool& pool) CMWQ_NO_TSA { pool.attach.Unlock(); });
   IoLoop::Get().AfterForkInParent();
   r.events_->mu.Unlock();
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {

@@ -30,6 +30,9 @@ class Runtime {
   // The usable CPU for a request of `cpu` (CMWQ_CPU_ANY: the caller's).
   int PickCpu(int cpu);
 
+  // See cpus.h. Null: as before.
+  int ChangeCpus(const platform::CpuSet* allowed, const platform::CpuSet* requested) CMWQ_EXCLUDES(mu_);
+
   // Freezes or thaws the freezable queues, those included that are made later.
   void Freeze(bool frozen) CMWQ_EXCLUDES(mu_);
   // Changes what unbound queues may use, and every unbound queue, or nothing. 0 or errno, see attrs.h.
@@ -74,6 +77,9 @@ class Runtime {
   platform::Env* env_ = nullptr;                         // I: after Start
   platform::EventThread* events_ = nullptr;              // I: after Start
   wq::PoolTable table_;                                  // I: after Start
+  platform::CpuSet allowed_ CMWQ_GUARDED_BY(table_.mu);    // see cpus.h
+  platform::CpuSet requested_ CMWQ_GUARDED_BY(table_.mu);  // as allowed_
+  bool map_again_ CMWQ_GUARDED_BY(table_.mu) = false;      // the last change of CPUs was not carried through
   base::List queues_ CMWQ_GUARDED_BY(mu_);
 };
 

@@ -60,7 +60,8 @@ long cmwq_work_on_cpu(int cpu, long (*fn)(void* arg), void* arg) {
   struct cmwq_workqueue* const wq = fn != nullptr ? cmwq_system_percpu_wq() : nullptr;
   if (fn == nullptr) return Fail(EINVAL);
   if (wq == nullptr) return -1;
-  if (!Runtime::Get().pools()->cpus.Has(cpu)) return Fail(EINVAL);
+  const auto* const pools = Runtime::Get().pools();
+  if (!pools->Usable(cpu)) return Fail(pools->Known(cpu) ? ENODEV : EINVAL);
   CallOnCpu call = {{}, fn, arg, 0};
   cmwq_work_init(&call.work, [](struct cmwq_work* work) {
     auto* const c = reinterpret_cast<CallOnCpu*>(work);
@@ -75,7 +76,7 @@ int cmwq_schedule_on_each_cpu(cmwq_work_fn fn) {
   struct cmwq_workqueue* const wq = fn != nullptr ? cmwq_system_percpu_wq() : nullptr;
   if (fn == nullptr) return Fail(EINVAL);
   if (wq == nullptr) return -1;
-  const auto& cpus = Runtime::Get().pools()->cpus;
+  const auto cpus = Runtime::Get().pools()->cpus();
   auto* const works = new (std::nothrow) struct cmwq_work[static_cast<size_t>(cpus.Count())];
   if (works == nullptr) return Fail(ENOMEM);
   int n = 0;

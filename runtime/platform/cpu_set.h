@@ -3,6 +3,7 @@
 #ifndef CMWQ_RUNTIME_PLATFORM_CPU_SET_H_
 #define CMWQ_RUNTIME_PLATFORM_CPU_SET_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -47,6 +48,17 @@ class CpuSet {
     }
     return true;
   }
+  CpuSet operator|(const CpuSet& other) const {
+    CpuSet any;
+    for (int i = 0; i < kMaxCpus / 64; ++i) any.words_[i] = words_[i] | other.words_[i];
+    return any;
+  }
+  // Those of *this that `other` lacks.
+  CpuSet operator-(const CpuSet& other) const {
+    CpuSet rest;
+    for (int i = 0; i < kMaxCpus / 64; ++i) rest.words_[i] = words_[i] & ~other.words_[i];
+    return rest;
+  }
   CpuSet operator&(const CpuSet& other) const {
     CpuSet both;
     for (int i = 0; i < kMaxCpus / 64; ++i) both.words_[i] = words_[i] & other.words_[i];
@@ -78,12 +90,57 @@ class CpuSet {
     set.Add(cpu);
     return set;
   }
+  // CPUs 0 to n - 1.
+  static CpuSet First(int n) {
+    CpuSet set;
+    for (int cpu = 0; cpu < n; ++cpu) set.Add(cpu);
+    return set;
+  }
 
   const uint64_t* words() const { return words_; }
   static constexpr int kBytes = kMaxCpus / 8;
 
  private:
+  friend class SharedCpuSet;
   uint64_t words_[kMaxCpus / 64] = {};
+};
+
+// A set that one thread changes while others ask. Never seen empty by Pick.
+class SharedCpuSet {
+ public:
+  bool Has(int cpu) const {
+    if (cpu < 0 || cpu >= CpuSet::kMaxCpus) return false;
+    // acquire: pairs with the stores in Store; what was made for the CPU before is visible.
+    return ((words_[cpu / 64].load(std::memory_order_acquire) >> (cpu % 64)) & 1) != 0;
+  }
+  // A copy. While the set changes it may be a mixture of both.
+  CpuSet Load() const {
+    CpuSet set;
+    for (int i = 0; i < kWords; ++i) set.words_[i] = words_[i].load(std::memory_order_acquire);
+    return set;
+  }
+  // `cpu` if it is in the set, else the next one that is, else the first.
+  int Pick(int cpu) const {
+    // Again: a set that moves from a high word to a low one meanwhile may look empty once.
+    for (int from = cpu;; from = 0) {
+      if (Has(cpu)) return cpu;
+      const CpuSet set = Load();
+      const int next = set.Next(from);
+      if (next >= 0) return next;
+    }
+  }
+  // One caller at a time; `set` is not empty.
+  void Store(const CpuSet& set) {
+    // What comes first, then what goes: a reader that scans in one direction finds something.
+    for (int i = 0; i < kWords; ++i) {
+      words_[i].fetch_or(set.words_[i], std::memory_order_release);  // pairs with the loads above
+    }
+    for (int i = 0; i < kWords; ++i) words_[i].store(set.words_[i], std::memory_order_release);
+  }
+
+ private:
+  static constexpr int kWords = CpuSet::kMaxCpus / 64;
+  std::atomic<uint64_t> words_[kWords] = {};  // AT(Store, Has)
 };
 
 // CPU that the caller runs on; a hint, it may change at once. vDSO or rseq, no system call.

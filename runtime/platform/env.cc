@@ -60,6 +60,7 @@ class RealEnv final : public Env {
     return static_cast<uint64_t>(ts.tv_sec) * base::kNsPerSec + static_cast<uint64_t>(ts.tv_nsec);
   }
   int BindSelf(const CpuSet& cpus) override { return cpus.StoreAffinity(0); }
+  int BindThread(int tid, const CpuSet& cpus) override { return cpus.StoreAffinity(tid); }
 };
 
 }  // namespace

@@ -31,6 +31,8 @@ class Env {
   virtual uint64_t ThreadCpuNs(int tid) = 0;
   // Places the calling thread. 0 or -errno.
   virtual int BindSelf(const CpuSet& cpus) = 0;
+  // Places thread `tid` of this process. 0 or -errno (-EINVAL: none of these CPUs can be had).
+  virtual int BindThread(int tid, const CpuSet& cpus) = 0;
 
  protected:
   ~Env() = default;

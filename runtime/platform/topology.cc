@@ -118,6 +118,11 @@ void Topology::GroupNodes() {
     }
   }
   Add(Scope::kNuma, cpus_);  // those that no node claims
+  nr_possible_nodes_ = nr_pods(Scope::kNuma);
+  for (const char* const file : {"online", "possible"}) {
+    base::RawFormat(path, sizeof(path), "%s/devices/system/node/%s", root_, file);
+    if (ReadSet(path, &nodes) && nodes.Count() > nr_possible_nodes_) nr_possible_nodes_ = nodes.Count();
+  }
 }
 
 // The last level: the widest cache that holds data.
@@ -172,6 +177,12 @@ void Topology::GroupShards(int shard_cores) {
       Add(Scope::kCacheShard, part);
     }
   }
+}
+
+bool Topology::ReadPossibleCpus(const char* root, CpuSet* cpus) {
+  char path[256], text[16384];
+  base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/possible", root);
+  return ReadText(path, text, sizeof(text)) && cpus->Parse(text) && !cpus->Empty();
 }
 
 bool Topology::Load(const char* root, const CpuSet& cpus, int shard_cores) {

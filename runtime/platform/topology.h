@@ -32,7 +32,11 @@ class Topology {
   // that hides sysfs, a CPU that is offline) is replaced by the next wider one that can: no siblings:
   // each CPU alone; no caches: one per node; no nodes: one. Shards have about `shard_cores` cores.
   // False without memory.
+  // May be called again.
   bool Load(const char* root, const CpuSet& cpus, int shard_cores);
+
+  // CPUs that the machine may ever have. False: it does not say.
+  static bool ReadPossibleCpus(const char* root, CpuSet* cpus);
 
   const CpuSet& cpus() const { return cpus_; }
   // Pods of a scope are numbered from 0. -1: not one of cpus().
@@ -41,6 +45,10 @@ class Topology {
   }
   int nr_pods(Scope scope) const { return nr_pods_[static_cast<int>(scope)]; }
   CpuSet PodCpus(Scope scope, int pod) const;
+  // The machine's number of a kNuma pod; -1: CPUs that no node claims.
+  int NodeOf(int pod) const { return node_of_[pod]; }
+  // How many nodes the machine may have in all, as far as it says so; at least those with CPUs of ours.
+  int nr_possible_nodes() const { return nr_possible_nodes_; }
   // The kNuma pod with the machine's number `node`. -1: no such node, or none of its CPUs is ours.
   int PodOfNode(int node) const;
   // CPUs that share a pod with `cpu`.
@@ -60,6 +68,7 @@ class Topology {
   int nr_cpu_ids_ = 0;                 // I
   int16_t* pod_of_[kScopes] = {};      // I: by CPU number
   int nr_pods_[kScopes] = {};          // I
+  int nr_possible_nodes_ = 0;          // I
   int16_t* node_of_ = nullptr;         // I: by kNuma pod; -1: CPUs that no node claims
 };
 

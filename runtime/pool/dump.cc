@@ -195,6 +195,7 @@ void WorkerPool::ShowPool(LineWriter* out) {
   char manager[32] = "none", name[32];
   const BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
   uint64_t drift;
+  const char* cpu_state = "";
   Runs runs;
   {
     sync::MutexLock hold(lock);
@@ -202,6 +203,7 @@ void WorkerPool::ShowPool(LineWriter* out) {
     NoteInFlight(now);
     PoolName(attrs_, name, sizeof(name));  // an unbound pool may be used anew any time
     counts = Counts();
+    if (trustee_.disassociated()) cpu_state = ", its CPU has left";
     pending = nr_pending_;
     if (pending > 0 && stall_armed_ && progress_ == watch_.stall_progress) {
       hung_ns = now - watch_.stall_since_ns;
@@ -218,9 +220,9 @@ void WorkerPool::ShowPool(LineWriter* out) {
   char line[240];
   const size_t n = base::RawFormat(
       line, sizeof(line),
-      "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus", name,
+      "  pool %s: workers %d, idle %d, running %d, pending %u, manager %s, hung %lus%s", name,
       counts.nr_workers, counts.nr_idle, counts.nr_running, pending, manager,
-      static_cast<unsigned long>(hung_ns / base::kNsPerSec));
+      static_cast<unsigned long>(hung_ns / base::kNsPerSec), cpu_state);
   if (bound()) {
     base::RawFormat(line + n, sizeof(line) - n, ", detector %s, found %lu, drift %lu",
                     detector != nullptr ? detector->name() : "none",

@@ -25,6 +25,9 @@ const char* Inspector::BrokenWorkers(WorkerPool* pool) {
     slots += w->is_rescuer ? 0 : 1;
     idle += w->idle ? 1 : 0;
     dying += w->die ? 1 : 0;
+    if (pool->disassociated() && StateWord::Counted(w->word->Load())) {
+      broken = "I2: a worker counts, but its CPU has left";
+    }
     if (w->idle && w->current_work != nullptr) broken = "I1: idle and busy";
     if (w->idle && !w->scheduled.empty()) broken = "I8: an idle worker has items of its own";
     if (w->die && (w->idle || w->current_work != nullptr || !w->scheduled.empty())) {

@@ -62,15 +62,16 @@ const char* ThreadAttributes::Restore() const {
     platform::NameSelf(name_);
     what = "its thread's name changed";
   }
-  if (!(now.cpus_ == cpus_)) {
-    cpus_.StoreAffinity(0);
-    what = "its thread's CPU affinity changed";
-  }
   if (now.signals_ != signals_) {
     base::Sys(SYS_rt_sigprocmask, SIG_SETMASK, &signals_, nullptr, sizeof(signals_));
     what = "its thread's signal mask changed";
   }
   return what;
+}
+
+bool ThreadAttributes::OnOtherCpus() const {
+  platform::CpuSet now;
+  return now.LoadAffinity(0) == 0 && !(now == cpus_);
 }
 
 void ReportLeak(cmwq_work_fn fn, const char* queue, const char* what) {

@@ -17,9 +17,12 @@ class ThreadAttributes {
  public:
   // About ten system calls.
   void Read();
-  // Gives the calling thread these attributes where it has others; returns what they were, as text, or
-  // null. Context: worker, no locks held.
+  // Gives the calling thread these attributes where it has others, but for its CPUs; returns what they
+  // were, as text, or null. Context: worker, no locks held.
   const char* Restore() const;
+  // The calling thread may run on other CPUs than these. The engine may have moved it.
+  bool OnOtherCpus() const;
+  const platform::CpuSet& cpus() const { return cpus_; }
 
  private:
   static constexpr int kNames = 16;

@@ -59,7 +59,7 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
   Worker* const w = TakeSlot();
   int err = w != nullptr ? 0 : ENFILE;
   if (err == 0) {
-    w->word->Reset(WorkerFlag::kPrep | (bound() ? 0 : WorkerFlag::kUnbound));
+    w->word->Reset(WorkerFlag::kPrep | (bound() && !disassociated() ? 0 : WorkerFlag::kUnbound));
     w->parker.Reset();
     pthread_t thread;
     err = env_->CreateThread(&WorkerMain, w, static_cast<size_t>(conf_->worker_stack_kb) * 1024,
@@ -80,6 +80,8 @@ bool WorkerPool::CreateWorker(bool give_up_role) {
     ++stats_.created;
     ++nr_workers_;
     ++nr_threads_;
+    // The CPU may have left, or come back, while the thread was being made. No edge: it is in PREP.
+    if (bound()) conc_.ReplaceFlags(*w->word, WorkerFlag::kUnbound, trustee_.AttachFlags());
     if (static_cast<uint64_t>(nr_workers_) > stats_.peak_workers) stats_.peak_workers = nr_workers_;
     EnterIdle(w);
     create_err_ = 0;

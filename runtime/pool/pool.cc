@@ -38,6 +38,7 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       words_(static_cast<StateWord*>(ZeroPages(sizeof(StateWord) * conf->max_workers))),
       slots_(static_cast<std::atomic<Worker*>*>(
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
+      trustee_calls_{{}, {{0, nullptr, nullptr, nullptr, &TrusteeLookFire}, this}},
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
       cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
 #if defined(CMWQ_TEST_POINTS)
@@ -46,10 +47,12 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
   fail_worker_.word = &fail_word_;
   fail_worker_.is_rescuer = fail_worker_.fails = true;
   fail_worker_.pool = this;
-  watch_.tick.pool = watch_.stall.pool = this;
+  watch_.tick.pool = watch_.stall.pool = trustee_calls_.soon.pool = this;
+  trustee_calls_.soon.soon.timer.fire = &TrusteeSoonFire;
   watch_.tick.soon.timer.fire = &TickFire;
   watch_.tick.soon.align_ns = conf->tick_ms * base::kNsPerMs;
   watch_.stall.soon.timer.fire = &StallFire;
+  sync::MutexLock place(attach);
   sync::MutexLock hold(lock);
   SetAttrs(attrs);
 }
@@ -57,25 +60,31 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
 void WorkerPool::SetAttrs(const Attrs& attrs) {
   attrs_ = attrs;
   if (attrs.cpu >= 0) {
-    place_ = platform::CpuSet::Of(attrs.cpu);
+    where_ = place_ = platform::CpuSet::Of(attrs.cpu);
     return;
   }
-  place_ = attrs.strict ? attrs.pod : attrs.mask;
+  where_ = place_ = attrs.strict ? attrs.pod : attrs.mask;
   steers_ = !place_.SubsetOf(attrs.pod);
 }
 
 void WorkerPool::AddUser() {
   // The last thread left with the last user: the next item needs a first worker again.
-  if (nr_users_++ == 0 && nr_workers_ == 0 && !managing_) {
-    served_.store(false, std::memory_order_relaxed);
-    tried_ = false;
-    going_live_.store(false, std::memory_order_relaxed);
-  }
+  if (nr_users_++ == 0 && nr_workers_ == 0 && !managing_) BeginAnew();
+}
+
+// The next item needs a first worker.
+void WorkerPool::BeginAnew() {
+  served_.store(false, std::memory_order_relaxed);
+  tried_ = false;
+  going_live_.store(false, std::memory_order_relaxed);
 }
 
 void WorkerPool::DropUser() {
   CMWQ_ASSERT(nr_users_ > 0);
-  if (--nr_users_ > 0) return;
+  if (--nr_users_ == 0) LetIdleGo();
+}
+
+void WorkerPool::LetIdleGo() {
   while (base::ListNode* const node = idle_list_.front()) {
     Worker* const w = base::ListOwner<Worker>(node, offsetof(Worker, entry));
     LeaveIdle(w);
@@ -115,7 +124,7 @@ bool WorkerPool::GoLiveSlow() {
 
 // Context: GoLive, then the event thread; may be asked twice. May create a thread. Locks: none held.
 void WorkerPool::FindDetector() {
-  if (!bound() || detector_.load(std::memory_order_relaxed) != nullptr) return;
+  if (!bound() || disassociated() || detector_.load(std::memory_order_relaxed) != nullptr) return;
   BlockingSource* const detector = AttachDetector(attrs_.cpu, this);
   detector_.store(detector, std::memory_order_release);  // pairs with the load in ArmDetector
   sync::MutexLock hold(lock);
@@ -123,6 +132,7 @@ void WorkerPool::FindDetector() {
 }
 
 void WorkerPool::ArmDetector() {
+  if (disassociated()) return;  // nobody counts
   BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
   if (detector != nullptr) detector->Arm();
 }
@@ -132,7 +142,10 @@ Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   WorkOf(node)->on_worker_ = nullptr;
   if (nr_pending_ == 0) ++progress_;
   ArmStall();
-  if (conc_.SetPending(++nr_pending_)) return NeedWake();
+  if (conc_.SetPending(++nr_pending_)) {
+    if (nr_workers_ == 0 && !managing_) CallForWorker();
+    return NeedWake();
+  }
   // Somebody runs. Should it block without a word, only a detector can know. A worker between two
   // items arms it before it runs the next: waking it for each item that max_active lets in would cost
   // more switches than the items do.
@@ -165,7 +178,7 @@ void WorkerPool::Kick() {
 }
 
 bool WorkerPool::WantsWatch() const {
-  if (conc_.nr_pending() == 0) return false;
+  if (conc_.nr_pending() == 0 || disassociated()) return false;
   // seq_cst, twice: pairs with the stores that precede ArmDetector in EnterIdle and ManageFire.
   if (first_idle_.load(std::memory_order_seq_cst) != nullptr) return true;
   // Nobody can be started, but rescuers can help; they are called only once nobody counts as running.
@@ -300,9 +313,12 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   stats_ = {};
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);
-  going_live_.store(false, std::memory_order_relaxed);
-  tried_ = false;
-  served_.store(false, std::memory_order_relaxed);
+  BeginAnew();
+  attach.ResetAfterFork();
+  base::ListInit(rescuers_.head());
+  trustee_.ResetAfterFork();
+  trustee_calls_.asked = false;
+  trustee_calls_.soon.soon.timer.prev = trustee_calls_.look.timer.prev = nullptr;
 }
 
 }  // namespace cmwq::pool

@@ -1,5 +1,6 @@
 // WorkerPool: the workers of one CPU (or of no CPU in particular), their worklist and their counts.
 // Knows no workqueue.
+// size: one class; what could be told apart is in headers of its own, the code in eight sources.
 //
 // Legend of the field letters, used everywhere and defined only here:
 //   I            set before publication, immutable afterwards
@@ -26,7 +27,9 @@
 #include "runtime/pool/concurrency.h"
 #include "runtime/pool/creation_delay.h"
 #include "runtime/pool/policy.h"
+#include "runtime/pool/pool_attrs.h"
 #include "runtime/pool/pool_stats.h"
+#include "runtime/pool/trustee.h"
 #include "runtime/pool/watch.h"
 #include "runtime/pool/worker.h"
 #include "runtime/sync/mutex.h"
@@ -40,15 +43,7 @@ struct Runs;
 
 class WorkerPool final : public Watched {
  public:
-  struct Attrs {
-    int cpu;            // -1: unbound, workers are not counted
-    int nice;
-    uint16_t id;        // index in the runtime's pool table; stays when a pool is reused
-    // Unbound pools.
-    bool strict = false;        // workers never leave the pod
-    platform::CpuSet pod = {};  // CPUs whose items it takes
-    platform::CpuSet mask = {}; // CPUs its workers may stray to unless strict
-  };
+  using Attrs = PoolAttrs;
   // base_nice: what nice 0 means. Not the caller's: any thread may be the first to need an unbound pool.
   WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventThread* events,
              const base::Conf* conf, int base_nice);
@@ -56,8 +51,20 @@ class WorkerPool final : public Watched {
   // Immutable while somebody uses the pool.
   const Attrs& attrs() const { return attrs_; }
   bool bound() const { return attrs_.cpu >= 0; }
-  // Where workers and rescuers of this pool belong.
-  const platform::CpuSet& place() const { return place_; }
+
+  // trustee.cc. The CPU of a bound pool has left, or the CPUs that are left are others now: its workers
+  // run on any of `cpus`. ReturnCpu: it is there (again). False: it cannot be had, nothing has changed.
+  // PlaceUnbound: the same for a pool without a CPU of its own. Context: see trustee.h. May create a thread.
+  void LeaveCpu(const platform::CpuSet& cpus) CMWQ_EXCLUDES(attach, lock);
+  bool ReturnCpu() CMWQ_EXCLUDES(attach, lock);
+  void PlaceUnbound(const platform::CpuSet& cpus) CMWQ_EXCLUDES(attach, lock);
+  bool disassociated() const { return away_.load(std::memory_order_seq_cst); }
+  // A rescuer comes to serve the pool, and leaves it: it is placed like a worker meanwhile.
+  void AttachRescuer(Worker* w) CMWQ_EXCLUDES(attach, lock);
+  void DetachRescuer(Worker* w) CMWQ_EXCLUDES(attach);
+  // For the leak check: how often threads were placed so far, and what to do about other CPUs than before.
+  uint32_t places() const { return nr_places_.load(std::memory_order_acquire); }  // pairs with PlaceAll
+  bool PutBack(uint32_t places, const platform::CpuSet& cpus) CMWQ_EXCLUDES(attach);
 
   // Makes the pool ready for its first item: first worker, detector. Takes no lock of the caller's.
   // When no thread can be made the event thread keeps trying; items queued meanwhile wait.
@@ -65,6 +72,9 @@ class WorkerPool final : public Watched {
   bool GoLive() CMWQ_EXCLUDES(lock) { return served() || GoLiveSlow(); }
   bool served() const { return served_.load(std::memory_order_acquire); }  // pairs: CreateWorker
 
+  // Over the birth, the end and the placing of the pool's threads: whoever places them knows all, and none
+  // is another thread by then. System calls are made under it.
+  sync::Mutex attach{sync::Rank::kAttach};
   sync::Mutex lock{sync::Rank::kPool};
 
   // Users: the pwqs that may bring items. Without one the pool lets its workers go at once, and it may
@@ -76,12 +86,16 @@ class WorkerPool final : public Watched {
     if (!kept_) AddUser();
     kept_ = true;
   }
+  void Unkeep() CMWQ_REQUIRES(lock) {
+    if (kept_) DropUser();
+    kept_ = false;
+  }
   bool used() const CMWQ_REQUIRES(lock) { return nr_users_ > 0; }
   // No user and no thread left: Reuse may change what the pool is. The id stays.
   bool Reusable() const CMWQ_REQUIRES(lock) {
     return nr_users_ == 0 && nr_threads_ == 0 && !managing_;
   }
-  void Reuse(const Attrs& attrs) CMWQ_REQUIRES(lock);
+  void Reuse(const Attrs& attrs) CMWQ_REQUIRES(attach, lock);
 
   // Worklist. Insert puts `node` before `where` (the list head: at the end) and returns the worker to
   // wake after the lock is dropped, or null.
@@ -147,7 +161,9 @@ class WorkerPool final : public Watched {
     return static_cast<int>((reinterpret_cast<uintptr_t>(work) >> 6) % kBusyHashSize);
   }
 
-  void SetAttrs(const Attrs& attrs) CMWQ_REQUIRES(lock);
+  void SetAttrs(const Attrs& attrs) CMWQ_REQUIRES(attach, lock);
+  void LetIdleGo() CMWQ_REQUIRES(lock);
+  void BeginAnew() CMWQ_REQUIRES(lock);
   bool GoLiveSlow() CMWQ_EXCLUDES(lock);
   void FindDetector() CMWQ_EXCLUDES(lock);
   void ArmDetector() CMWQ_REQUIRES(lock);
@@ -166,7 +182,7 @@ class WorkerPool final : public Watched {
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
   void HashInsert(Worker* w) CMWQ_REQUIRES(lock);
   void HashRemove(Worker* w) CMWQ_REQUIRES(lock);
-  void PlaceSelf(const Worker* w);
+  void PlaceSelf(const Worker* w) CMWQ_REQUIRES(attach);
   void Repatriate();
   void Retire(Worker* w) CMWQ_EXCLUDES(lock);
   void PublishFirstIdle() CMWQ_REQUIRES(lock);
@@ -188,6 +204,15 @@ class WorkerPool final : public Watched {
   static void CullFire(platform::Timer* t) CMWQ_NO_TSA;  // the caller holds kTimer
   uint64_t CullIdle() CMWQ_EXCLUDES(lock);
   void ArmCullIfWanted() CMWQ_EXCLUDES(lock);
+
+  // trustee.cc
+  struct TrusteeHost;
+  void WentIdle() CMWQ_REQUIRES(lock);
+  void CallForWorker() CMWQ_REQUIRES(lock);
+  int PlaceAll(const platform::CpuSet& cpus) CMWQ_REQUIRES(attach);
+  static void TrusteeSoonFire(platform::Timer* t) CMWQ_NO_TSA;  // the caller holds kTimer
+  static void TrusteeLookFire(platform::Timer* t) CMWQ_NO_TSA;  // as TrusteeSoonFire
+  void TrusteeTick(bool asked) CMWQ_EXCLUDES(lock) CMWQ_NO_TSA;
 
   // fail.cc
   void FailPending() CMWQ_EXCLUDES(lock);
@@ -223,8 +248,11 @@ class WorkerPool final : public Watched {
       CMWQ_REQUIRES(lock);
 
   Attrs attrs_;                                    // I: while the pool has users or threads
-  platform::CpuSet place_;                         // I: as attrs_; where its workers may run
+  platform::CpuSet place_;                         // I: as attrs_; where its workers belong
   bool steers_ = false;                            // I: as attrs_; place_ is wider than the pod
+  platform::CpuSet where_ CMWQ_GUARDED_BY(attach); // where they run: place_, or what is left of the CPUs
+  base::List rescuers_ CMWQ_GUARDED_BY(attach);    // that serve the pool now, by entry
+  std::atomic<uint32_t> nr_places_{0};             // AT(PlaceAll, CallChecked): placings, counted twice each
   const int base_nice_;                            // I: of the thread that started the runtime
   platform::Env* const env_;                       // I
   platform::EventThread* const events_;            // I
@@ -265,10 +293,11 @@ class WorkerPool final : public Watched {
   std::atomic<int> slots_used_{0};                 // AT(TakeSlot, ListSuspects): high-water mark
   base::List free_slots_ CMWQ_GUARDED_BY(lock);    // retired workers, by entry
 
-  struct PoolTimer {
-    platform::Timer timer;  // L: of the event thread (kTimer)
-    WorkerPool* pool;       // I
-  };
+  Trustee trustee_ CMWQ_GUARDED_BY(lock);
+  TrusteeCalls trustee_calls_;                     // L, I: see watch.h
+  // trustee_.disassociated(), written under the lock.
+  std::atomic<bool> away_{false};                  // AT(TrusteeHost, WantsWatch)
+
   static WorkerPool* PoolOf(platform::Timer* t) { return reinterpret_cast<PoolTimer*>(t)->pool; }
   PoolTimer manage_timer_;                         // I: the pointer; timer see PoolTimer
   PoolTimer cull_timer_;                           // I: as manage_timer_

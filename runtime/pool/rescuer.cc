@@ -117,12 +117,7 @@ void Rescuer::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
 // Context: rescuer. Locks: takes the pool's, dropped around each function.
 void Rescuer::ServePwq(PwqBase* pwq) {
   WorkerPool* const pool = pwq->pool;
-  const int err = env_->BindSelf(pool->place());
-  if (err < 0 && pool->bound()) {
-    // The CPU is gone from this process: serving elsewhere is better than not at all.
-    CMWQ_WARN_ONCE("rescuer %s: cannot go to CPU %d (errno %d); serving from elsewhere", name_,
-                   pool->attrs().cpu, -err);
-  }
+  pool->AttachRescuer(&worker_);
   pool->lock.Lock();
   worker_.pool = pool;
   int served = 0;
@@ -149,16 +144,19 @@ void Rescuer::ServePwq(PwqBase* pwq) {
     pool->ProcessScheduled(&worker_);
     nr_rescued_.fetch_add(1, std::memory_order_relaxed);
   }
-  // Whoever put the call on the list made it a user of the pool; that ends here, after the last look.
-  if (!again || !Mayday(pwq)) {
-    --pwq->mayday_users;
-    pool->DropUser();
-  }
   // Never leave a pool with work and nobody awake.
   Worker* const wake = pool->NeedWake();
   worker_.pool = nullptr;
   pool->lock.Unlock();
   WorkerPool::Wake(wake);
+  // Before the pool may go to others.
+  pool->DetachRescuer(&worker_);
+  // Whoever put the call on the list made it a user of the pool; that ends here, after the last look.
+  sync::MutexLock hold(pool->lock);
+  if (!again || !Mayday(pwq)) {
+    --pwq->mayday_users;
+    pool->DropUser();
+  }
 }
 
 }  // namespace cmwq::pool

@@ -19,6 +19,18 @@ struct WatchTimer {
   WorkerPool* pool = nullptr;     // I
 };
 
+// A timer that is armed with kTimer held.
+struct PoolTimer {
+  platform::Timer timer;          // L: of the event thread (kTimer); first
+  WorkerPool* pool;               // I
+};
+// What calls the trustee. Its state is in WorkerPool.
+struct TrusteeCalls {
+  WatchTimer soon;                // I: the timer itself, see WatchTimer; for those who hold the pool's lock
+  PoolTimer look;                 // I: as soon; armed by the event thread
+  bool asked = false;             // L: `soon` is requested
+};
+
 inline constexpr int kMaxHogReports = 4;  // per tick; the others wait for their next violation
 struct HogReport {
   cmwq_work_fn fn;

@@ -25,10 +25,15 @@ using work::WorkOf;
 void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
   const Worker* const w = CurrentWorker();
   ThreadAttributes attributes;
+  const uint32_t places = w->pool->places();
   attributes.Read();
   fn(work);
   if (CurrentWorker() != w) return;
-  if (const char* const what = attributes.Restore()) ReportLeak(fn, pwq->name(), what);
+  const char* what = attributes.Restore();
+  if (attributes.OnOtherCpus() && w->pool->PutBack(places, attributes.cpus())) {
+    what = "its thread's CPU affinity changed";
+  }
+  if (what != nullptr) ReportLeak(fn, pwq->name(), what);
 }
 
 // The function forked and its child came back: there is no pool and no worker here to go on with.
@@ -75,11 +80,11 @@ void WorkerPool::PlaceSelf(const Worker* w) {
   // A thread inherits place and priority of whoever created it: a worker of another pool, perhaps.
   if (!bound()) {
     base::RawFormat(name, sizeof(name), "wq/u%u:%d", attrs_.id, w->slot);
-    env_->BindSelf(place_);
+    env_->BindSelf(where_);
   } else {
     base::RawFormat(name, sizeof(name), "wq/%d:%d%s", attrs_.cpu, w->slot,
                     attrs_.nice < 0 ? "H" : "");
-    const int err = env_->BindSelf(place_);
+    const int err = env_->BindSelf(where_);
     if (err < 0) {
       CMWQ_WARN_ONCE("cannot place a worker on CPU %d (errno %d): its workers run anywhere",
                      attrs_.cpu, -err);
@@ -93,16 +98,20 @@ void WorkerPool::PlaceSelf(const Worker* w) {
 // A worker that strayed out of its pod starts the next items inside it; afterwards the scheduler may
 // move it again (kernel: kick_pool sets the CPU of a worker that it wakes).
 void WorkerPool::Repatriate() {
+  sync::MutexLock hold(attach);
   env_->BindSelf(attrs_.pod);
-  env_->BindSelf(place_);
+  env_->BindSelf(where_);
   nr_repatriated_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void* WorkerPool::WorkerMain(void* arg) {
   Worker* const w = static_cast<Worker*>(arg);
   CMWQ_JITTER(false);
-  w->pool->PlaceSelf(w);
-  w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
+  {
+    sync::MutexLock hold(w->pool->attach);
+    w->pool->PlaceSelf(w);
+    w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
+  }
   SetCurrentWorker(w);
   if (g_worker_start != nullptr) g_worker_start();
   if (w->pool->audited_) w->audit = OpenSwitchAudit(w->pool->attrs_.cpu);
@@ -136,9 +145,11 @@ void WorkerPool::WorkerLoop(Worker* w) {
       if (nr_users_ == 0) {
         --nr_workers_;
         ++stats_.destroyed;
+        w->die = true;  // until Retire: as if somebody had told it
         return;
       }
       EnterIdle(w);
+      WentIdle();
     }
     ArmCullIfWanted();
   }
@@ -163,6 +174,10 @@ void WorkerPool::WorkUntilDone(Worker* w) {
       if (node == nullptr) break;
       ++progress_;
       if (AssignWork(WorkOf(node), w)) ProcessScheduled(w);
+      // It is on its CPU by now: whoever places workers does so before he sets this flag.
+      if ((w->word->Load() & WorkerFlag::kRebound) != 0) {
+        conc_.ClearFlags(*w->word, WorkerFlag::kRebound);
+      }
     } while (KeepWorking(Counts()));
     CMWQ_TEST_POINT_LOCKED("worker.before_prep", this);
     // If the others blocked since KeepWorking was asked, this was the last one: go round again, for
@@ -322,7 +337,10 @@ Worker* WorkerPool::FindExecuting(const struct cmwq_work* work, cmwq_work_fn fn)
 // Last act of a culled worker: its object may be used by a new thread at once.
 void WorkerPool::Retire(Worker* w) {
   pthread_detach(pthread_self());
-  w->tid.store(0, std::memory_order_relaxed);
+  {
+    sync::MutexLock hold(attach);
+    w->tid.store(0, std::memory_order_relaxed);
+  }
   sync::MutexLock hold(lock);
   w->die = false;
   --nr_threads_;

@@ -15,6 +15,7 @@ const char* RankName(Rank rank) {
     case Rank::kRuntime: return "runtime";
     case Rank::kWorkqueue: return "workqueue";
     case Rank::kTimer: return "timer";
+    case Rank::kAttach: return "attach";
     case Rank::kPool: return "pool";
     case Rank::kNode: return "node";
     case Rank::kMayday: return "mayday";

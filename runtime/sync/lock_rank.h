@@ -15,6 +15,7 @@ enum class Rank : uint8_t {
   kRuntime,       // core: start-up, list of workqueues
   kWorkqueue,     // wq: flush state, max_active changes
   kTimer,         // platform: timer heap of the event thread
+  kAttach,        // pool: its threads, and where they run; held over system calls that place them
   kPool,          // pool: worklist, idle list, counts; hooks take this and below, nothing above
   kNode,          // wq: pwqs that wait for a slot of their node, nests inside kPool
   kMayday,        // wq: distress list, nests inside kPool

@@ -10,24 +10,10 @@ namespace {
 
 constexpr int kDefaultMinActive = 8;  // kernel WQ_DFL_MIN_ACTIVE
 
-// Index into Workqueue::nodes: the node that holds the whole pod, or the slot for pools across nodes.
-int NodeOf(const Workqueue* wq, const platform::Topology& topology, const platform::CpuSet& pod) {
-  const int node = topology.Pod(platform::Scope::kNuma, pod.Next(0));
-  if (node < 0 || !pod.SubsetOf(topology.PodCpus(platform::Scope::kNuma, node))) return wq->nr_nodes;
-  return node;
-}
-
 }  // namespace
 
 AttrsChange::~AttrsChange() {
-  for (int i = 0; i < nr_slots_; ++i) {
-    pool::WorkerPool* const pool = slots_[i].pwq->pool;
-    {
-      sync::MutexLock hold(pool->lock);
-      pool->DropUser();
-    }
-    if (slots_[i].fresh) delete slots_[i].pwq;
-  }
+  for (int i = 0; i < nr_slots_; ++i) DropSlot(slots_[i]);
   delete[] slots_;
   delete[] by_cpu_;
   delete[] node_cpus_;
@@ -56,7 +42,7 @@ Pwq* AttrsChange::GetPwq(bool strict, const platform::CpuSet& pod, const platfor
   }
   const bool known = pwq != nullptr;
   bool fresh = false;
-  NodeLimit* const node = &wq_->nodes[NodeOf(wq_, *wq_->pools->topology(), pod)];
+  NodeLimit* const node = &wq_->nodes[wq_->pools->NodeSlot(pod)];
   if (!known) pwq = FindPwq(pool, node);
   if (pwq == nullptr) {
     pwq = new (std::nothrow) Pwq(wq_, pool, node, 0);
@@ -75,16 +61,16 @@ Pwq* AttrsChange::GetPwq(bool strict, const platform::CpuSet& pod, const platfor
   return pwq;
 }
 
-void AttrsChange::CountNodes(const platform::CpuSet& effective,
-                             const platform::Topology& topology) {
+void AttrsChange::CountNodes(const platform::CpuSet& effective) {
   for (int node = 0; node < wq_->nr_nodes; ++node) {
-    node_cpus_[node] = (effective & topology.PodCpus(platform::Scope::kNuma, node)).Count();
+    node_cpus_[node] = (effective & wq_->pools->SlotCpus(node)).Count();
   }
 }
 
-int AttrsChange::Prepare(Workqueue* wq, const WqAttrs& attrs) {
+int AttrsChange::Prepare(Workqueue* wq, const WqAttrs& attrs, Fallback fallback) {
   wq_ = wq;
   attrs_ = attrs;
+  fallback_ = fallback;
   const platform::Topology* const topology = wq->pools->topology();
   const int n = wq->pools->nr_cpu_ids;
   by_cpu_ = new (std::nothrow) Pwq*[n]();
@@ -95,16 +81,18 @@ int AttrsChange::Prepare(Workqueue* wq, const WqAttrs& attrs) {
   }
   platform::CpuSet effective = attrs.mask & wq->pools->unbound_cpus();
   if (effective.Empty()) effective = wq->pools->unbound_cpus();
-  CountNodes(effective, *topology);
+  CountNodes(effective);
   const platform::Scope scope =
       attrs.scope == platform::Scope::kDefault ? wq->pools->default_scope() : attrs.scope;
   dfl_ = GetPwq(false, effective, effective);
   if (dfl_ == nullptr) return ENOMEM;
-  for (int cpu = wq->pools->cpus.Next(0); cpu >= 0; cpu = wq->pools->cpus.Next(cpu + 1)) {
+  const platform::CpuSet cpus = wq->pools->cpus();
+  for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
     const platform::CpuSet pod = topology->PodOf(scope, cpu) & effective;
     // One pwq keeps the order of an ordered queue; a pod without usable CPUs has nobody to serve it.
     by_cpu_[cpu] =
         wq->ordered || pod.Empty() ? dfl_ : GetPwq(attrs.strict, pod, effective);
+    if (by_cpu_[cpu] == nullptr && fallback == Fallback::kDefault) by_cpu_[cpu] = dfl_;
     if (by_cpu_[cpu] == nullptr) return ENOMEM;
   }
   return 0;
@@ -117,11 +105,29 @@ void AttrsChange::KeepPools() {
   }
 }
 
-int AttrsChange::GoLive() const {
-  for (int i = 0; i < nr_slots_; ++i) {
-    if (!slots_[i].pwq->pool->GoLive()) return EAGAIN;
+int AttrsChange::GoLive() {
+  for (int i = 0; i < nr_slots_;) {
+    Pwq* const pwq = slots_[i].pwq;
+    if (pwq->pool->GoLive()) {
+      ++i;
+      continue;
+    }
+    if (fallback_ == Fallback::kNone || pwq == dfl_) return EAGAIN;
+    for (int cpu = 0; cpu < wq_->pools->nr_cpu_ids; ++cpu) {
+      if (by_cpu_[cpu] == pwq) by_cpu_[cpu] = dfl_;
+    }
+    DropSlot(slots_[i]);
+    slots_[i] = slots_[--nr_slots_];
   }
   return 0;
+}
+
+void AttrsChange::DropSlot(const Slot& slot) {
+  {
+    sync::MutexLock hold(slot.pwq->pool->lock);
+    slot.pwq->pool->DropUser();
+  }
+  if (slot.fresh) delete slot.pwq;
 }
 
 bool AttrsChange::Chosen(const Pwq* pwq) const {
@@ -208,7 +214,7 @@ int InitAttrs(Workqueue* wq) {
   sync::MutexLock hold(wq->pools->mu);
   const platform::Topology* const topology = wq->pools->topology();
   if (topology == nullptr) return ENOMEM;
-  wq->nr_nodes = topology->nr_pods(platform::Scope::kNuma);
+  wq->nr_nodes = wq->pools->nr_node_slots();
   wq->nodes = new (std::nothrow) NodeLimit[wq->nr_nodes + 1];
   if (wq->nodes == nullptr) return ENOMEM;
   {
@@ -218,7 +224,7 @@ int InitAttrs(Workqueue* wq) {
                                : kDefaultMinActive;
   }
   wq->attrs.nice = (wq->flags & CMWQ_HIGHPRI) != 0 ? wq->pools->highpri_nice : 0;
-  wq->attrs.mask = wq->pools->cpus;
+  wq->attrs.mask = platform::CpuSet::First(wq->pools->nr_cpu_ids);
   AttrsChange change;
   const int err = change.Prepare(wq, wq->attrs);
   if (err != 0) return err;
@@ -232,7 +238,7 @@ namespace {
 
 int Apply(Workqueue* wq, const WqAttrs& attrs) CMWQ_REQUIRES(wq->pools->mu) {
   if (!wq->unbound() || attrs.nice < -20 || attrs.nice > 19) return EINVAL;
-  if ((attrs.mask & wq->pools->cpus).Empty()) return EINVAL;
+  if ((attrs.mask & wq->pools->cpus()).Empty()) return EINVAL;
   AttrsChange change;
   int err = change.Prepare(wq, attrs);
   if (err == 0) err = change.GoLive();

@@ -17,17 +17,22 @@ class AttrsChange {
   AttrsChange(const AttrsChange&) = delete;
   AttrsChange& operator=(const AttrsChange&) = delete;
 
+  // When a pod's pool or first worker cannot be had: kNone, the change fails; kDefault, the pool of all
+  // CPUs of the queue serves that pod too (kernel: alloc_unbound_pwq in wq_update_pod).
+  enum class Fallback { kNone, kDefault };
   // Finds or makes the pwqs. CPUs outside of what unbound queues may use are left out of the mask; if
   // none is left, all those are taken. 0 or ENOMEM; the destructor leaves nothing behind.
-  int Prepare(Workqueue* wq, const WqAttrs& attrs) CMWQ_REQUIRES(wq->pools->mu);
+  int Prepare(Workqueue* wq, const WqAttrs& attrs, Fallback fallback = Fallback::kNone)
+      CMWQ_REQUIRES(wq->pools->mu);
   // The pools are those of new queues: they stay.
   void KeepPools();
   // Makes the first worker of each pool. EAGAIN: one has none.
-  int GoLive() const;
+  int GoLive();
   // Publishes. Items queued from now on go to the new pwqs, the old ones finish what they have.
   void Commit() CMWQ_EXCLUDES(wq_->mutex);
 
   AttrsChange* next = nullptr;  // S: for a caller that changes several queues
+  bool keep = false;            // S: as next
 
  private:
   struct Slot {
@@ -40,10 +45,12 @@ class AttrsChange {
   void TakeInUse(const Slot& slot, int colour) CMWQ_NO_TSA;  // under wq_->mutex, by Commit
   void RetireOthers();
   bool Chosen(const Pwq* pwq) const;
-  void CountNodes(const platform::CpuSet& effective, const platform::Topology& topology);
+  void CountNodes(const platform::CpuSet& effective) CMWQ_NO_TSA;  // as GetPwq
+  static void DropSlot(const Slot& slot);
 
   Workqueue* wq_ = nullptr;      // S
   WqAttrs attrs_;                // S
+  Fallback fallback_ = Fallback::kNone;  // S
   Pwq* dfl_ = nullptr;           // S: for CPUs whose pod has none of the mask
   Pwq** by_cpu_ = nullptr;       // S: new table
   Slot* slots_ = nullptr;        // S: every pwq of it once, with a user of its pool each

@@ -106,23 +106,27 @@ struct QueueHost {
 }  // namespace
 
 Pwq* LivePwq(Workqueue* wq, int cpu) {
-  Pwq* const wanted = wq->PwqFor(cpu);
+  Pwq* wanted = wq->PwqFor(cpu);
+  if (__builtin_expect(wanted == nullptr, 0)) wanted = wq->first_pwq.load(std::memory_order_acquire);
   return wanted->pool->GoLive() ? wanted : ServedPwq(wq, wanted);
 }
 
 Pwq* ServedPwq(Workqueue* wq, Pwq* wanted) {
   // An ordered queue has one pwq that may be chosen; in the middle of Commit another may still be seen.
   if (wanted->pool->served() || wq->ordered) return wanted;
+  Pwq* gone = nullptr;
   for (int cpu = 0; cpu < wq->pools->nr_cpu_ids; ++cpu) {
     Pwq* const other = wq->PwqFor(cpu);
-    if (other != nullptr && other->pool->served()) return other;
+    if (other == nullptr || !other->pool->served()) continue;
+    if (!other->pool->disassociated()) return other;
+    gone = other;
   }
-  return wanted;
+  return gone != nullptr ? gone : wanted;
 }
 
 namespace {
 
-// The CPU whose entry in cpu_pwq counts. All of an ordered queue's are equal, but Commit changes one after
+// `cpu` is usable. The CPU whose entry in cpu_pwq counts. All of an ordered queue's are equal, but Commit changes one after
 // the other: whoever queued behind the change must not be overtaken by what is queued from another CPU.
 int CpuFor(Workqueue* wq, int cpu) {
   if (wq->ordered) return 0;
@@ -139,9 +143,10 @@ bool QueueWork(Workqueue* wq, int cpu, struct cmwq_work* work) {
 }
 
 void QueueFromTimer(Workqueue* wq, int cpu, struct cmwq_work* work) {
-  cpu = CpuFor(wq, cpu);
+  // The CPU may have left since the timer was armed.
+  cpu = CpuFor(wq, wq->pools->UsableCpu(cpu));
   // No threads are made under the timer lock: the pool came up when the timer was armed, or, if the
-  // attributes were changed since then, before they were.
+  // attributes were changed since then, before they were. If none has workers, Insert asks for one.
   QueueHost host{wq, cpu, ServedPwq(wq, wq->PwqFor(cpu)), work};
   TimerToQueued(WordOf(work), host);
 }

@@ -67,36 +67,49 @@ void FreeWorkqueue(Workqueue* wq) {
 namespace {
 
 // One pwq per CPU, on the pools that every process has. False without memory.
-bool MakeBoundPwqs(Workqueue* wq, int max_active) {
-  const int high = (wq->flags & CMWQ_HIGHPRI) != 0 ? 1 : 0;
-  const PoolTable& table = *wq->pools;
-  for (int cpu = table.cpus.Next(0); cpu >= 0; cpu = table.cpus.Next(cpu + 1)) {
-    Pwq* const pwq = new (std::nothrow) Pwq(wq, table.per_cpu[high][cpu], nullptr, max_active);
-    if (pwq == nullptr) return false;
-    pwq->cpu_intensive = (wq->flags & CMWQ_CPU_INTENSIVE) != 0;
-    {
-      sync::MutexLock hold(pwq->pool->lock);
-      pwq->current = true;
-    }
-    wq->Link(pwq);
-    wq->cpu_pwq[cpu].store(pwq, std::memory_order_release);  // pairs with the load in PwqFor
+bool MakeBoundPwqs(Workqueue* wq) {
+  const platform::CpuSet cpus = wq->pools->cpus();
+  sync::MutexLock hold(wq->mutex);
+  for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
+    if (!AddBoundPwq(wq, cpu)) return false;
   }
   return true;
 }
 
-bool MakePwqs(Workqueue* wq, int max_active) {
+bool MakePwqs(Workqueue* wq) {
   wq->cpu_pwq = new (std::nothrow) std::atomic<Pwq*>[wq->pools->nr_cpu_ids]();
   if (wq->cpu_pwq == nullptr) return false;
-  return wq->unbound() ? InitAttrs(wq) == 0 : MakeBoundPwqs(wq, max_active);
+  return wq->unbound() ? InitAttrs(wq) == 0 : MakeBoundPwqs(wq);
+}
+
+int LimitNow(const Workqueue* wq) CMWQ_REQUIRES(wq->mutex) {
+  return (wq->flags & CMWQ_FREEZABLE) != 0 && wq->frozen ? 0 : wq->saved_max_active;
 }
 
 }  // namespace
+
+bool AddBoundPwq(Workqueue* wq, int cpu) {
+  if (wq->cpu_pwq[cpu].load(std::memory_order_relaxed) != nullptr) return true;
+  pool::WorkerPool* const pool = wq->pools->per_cpu[(wq->flags & CMWQ_HIGHPRI) != 0 ? 1 : 0][cpu];
+  Pwq* const pwq = new (std::nothrow) Pwq(wq, pool, nullptr, LimitNow(wq));
+  if (pwq == nullptr) return false;
+  pwq->cpu_intensive = (wq->flags & CMWQ_CPU_INTENSIVE) != 0;
+  pwq->rescuer = wq->rescuer;
+  {
+    sync::MutexLock hold(pwq->pool->lock);
+    pwq->current = true;
+    pwq->colour = static_cast<int>(wq->flush.current() % kColours);
+  }
+  wq->Link(pwq);
+  wq->cpu_pwq[cpu].store(pwq, std::memory_order_release);  // pairs with the load in PwqFor
+  return true;
+}
 
 Workqueue* CreateWorkqueue(const char* name, unsigned flags, int max_active, bool ordered,
                            PoolTable* table, platform::Env* env, int* err) {
   const int limit = ordered ? 1 : ClampMaxActive(max_active);
   Workqueue* const wq = new (std::nothrow) Workqueue(name, flags, limit, ordered, table);
-  if (wq == nullptr || !MakePwqs(wq, limit)) {
+  if (wq == nullptr || !MakePwqs(wq)) {
     *err = ENOMEM;
     FreeWorkqueue(wq);
     return nullptr;
@@ -116,8 +129,7 @@ Workqueue* CreateWorkqueue(const char* name, unsigned flags, int max_active, boo
 
 // One waiting item after the other, from each pwq in turn, until nothing more may start.
 void ApplyMaxActive(Workqueue* wq) {
-  const int limit =
-      (wq->flags & CMWQ_FREEZABLE) != 0 && wq->frozen ? 0 : wq->saved_max_active;
+  const int limit = LimitNow(wq);
   if (wq->unbound()) UpdateNodeMax(wq);
   wq->ForEachPwq([limit](Pwq* pwq) {
     sync::MutexLock hold(pwq->pool->lock);

@@ -117,7 +117,8 @@ class Workqueue {
   Workqueue(const char* queue_name, unsigned queue_flags, int limit, bool is_ordered,
             PoolTable* table);
 
-  // The pwq for an item queued from or to `cpu` (< nr_cpu_ids).
+  // The pwq for an item queued from or to `cpu` (< nr_cpu_ids). Null: a bound queue that is not listed
+  // yet, and a CPU that has come after it was made.
   Pwq* PwqFor(int cpu) const {
     return cpu_pwq[cpu].load(std::memory_order_acquire);  // pairs with the stores in Commit, MakePwqs
   }
@@ -169,6 +170,8 @@ class Workqueue {
 Workqueue* CreateWorkqueue(const char* name, unsigned flags, int max_active, bool ordered,
                            PoolTable* table, platform::Env* env, int* err);
 void FreeWorkqueue(Workqueue* wq);
+// Gives a bound queue its half in the pool of `cpu`, if it has none. False without memory.
+bool AddBoundPwq(Workqueue* wq, int cpu) CMWQ_REQUIRES(wq->mutex);
 // Applies saved_max_active (0 while frozen) to every pwq and node, and starts what may start now.
 void ApplyMaxActive(Workqueue* wq) CMWQ_REQUIRES(wq->mutex);
 int ClampMaxActive(int max_active);

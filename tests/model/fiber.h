@@ -14,7 +14,7 @@ namespace cmwq::model {
 
 class Fiber {
  public:
-  static constexpr int kMax = 10;
+  static constexpr int kMax = 12;
 
   // Makes fiber `index` ready to run `entry(arg)`, which must never return.
   void Prepare(int index, void (*entry)(void*), void* arg);

@@ -6,8 +6,70 @@ namespace cmwq::model {
 
 using pool::WorkerFlag;
 
+// What pool/trustee.h asks of a pool.
+struct MiniPool::TrusteeHost {
+  MiniPool* const pool;
+  bool leaves = false;
+
+  void LockAttach() { pool->attach_.Lock(); }
+  void UnlockAttach() {
+    if (pool->defects_.counts_before_placed && !leaves) PlaceNow(true);
+    pool->attach_.Unlock();
+  }
+  void Lock() { pool->lock_.Lock(); }
+  void Unlock() {
+    pool->away_.store(pool->trustee_.disassociated() ? 1 : 0);
+    pool->lock_.Unlock();
+  }
+  void ReplaceFlags(uint32_t clear, uint32_t set) {
+    for (MiniPool::Worker& w : pool->workers_) {
+      if (leaves && pool->defects_.zaps_running) {
+        w.word.ReplaceFlags(clear, set);
+      } else {
+        pool->conc_.ReplaceFlags(w.word, clear, set);
+      }
+    }
+    if (leaves && pool->defects_.zaps_running) pool->conc_.Repair(-pool->conc_.RawRunning());
+  }
+  bool Managed() const { return pool->managing_; }
+  void TakeRole() { pool->managing_ = true; }
+  bool HasWorkers() const { return pool->nr_workers_ > 0; }
+  bool AllIdle() const {
+    const bool all = pool->nr_idle_ == pool->nr_workers_ || pool->defects_.butchers_spares;
+    return all && pool->head_ == pool->tail_ && !pool->managing_;
+  }
+  void LetIdleGo() {
+    while (pool->nr_idle_ > 0) pool->LetGo(pool->idle_[0]);
+  }
+  // Points at something: the protocol only hands it on.
+  int* NeedWake() {
+    const int worker = leaves && pool->defects_.leaves_without_kick ? -1 : pool->NeedWake();
+    return worker >= 0 ? &pool->index_[worker] : nullptr;
+  }
+  void Wake(const int* worker) {
+    if (worker != nullptr) pool->Wake(*worker);
+  }
+  void CallSoon() {
+    pool->calls_.store(1);
+    ModelSync::FutexWake(&pool->calls_, 1);
+  }
+  void PlaceNow(bool back) {
+    pool->home_ = back;
+    for (MiniPool::Worker& w : pool->workers_) {
+      if (w.placed) w.home = back;
+      Yield();  // a system call
+    }
+  }
+  bool Place(bool back) {
+    if (!back || !pool->defects_.counts_before_placed) PlaceNow(back);
+    return true;
+  }
+  uint64_t Now() const { return pool->time_; }
+};
+
 MiniPool::MiniPool(uint32_t flags, PoolDefects defects) : flags_(flags), defects_(defects) {
   for (Worker& w : workers_) w.word.Reset(WorkerFlag::kPrep | flags_);
+  for (int i = 0; i < kWorkers; ++i) index_[i] = i;
   workers_[0].alive = true;
   workers_[0].born.store(1);
   nr_workers_ = 1;
@@ -16,7 +78,7 @@ MiniPool::MiniPool(uint32_t flags, PoolDefects defects) : flags_(flags), defects
 
 void MiniPool::AddWorkers(World& world) {
   static const char* const kNames[kWorkers] = {"worker-0", "worker-1", "worker-2", "worker-3",
-                                               "worker-4"};
+                                               "worker-4", "worker-5"};
   for (int i = 0; i < kWorkers; ++i) world.Daemon(kNames[i], [this, i] { WorkerLoop(i); });
 }
 
@@ -29,6 +91,10 @@ void MiniPool::Queue(Item item) {
   worklist_[tail_++] = std::move(item);
   ++queued_;
   const bool kick = conc_.SetPending(static_cast<uint32_t>(tail_ - head_));
+  if (kick && nr_workers_ == 0 && !managing_ && !defects_.nobody_calls) {
+    TrusteeHost host{this};
+    trustee_.NoWorkers(host);
+  }
   const int wake = kick && !defects_.queuer_never_kicks ? NeedWake() : -1;
   if (!kick) ArmDetector(defects_.no_arm_when_queued);
   lock_.Unlock();
@@ -52,10 +118,12 @@ void MiniPool::Kick() {
 
 void MiniPool::PublishFirstIdle() { first_idle_.store(nr_idle_ > 0 ? idle_[nr_idle_ - 1] : -1); }
 
-bool MiniPool::WantsWatch() const { return conc_.nr_pending() > 0 && first_idle_.load() >= 0; }
+bool MiniPool::WantsWatch() const {
+  return conc_.nr_pending() > 0 && away_.load() == 0 && first_idle_.load() >= 0;
+}
 
 void MiniPool::ArmDetector(bool skip) {
-  if (skip || detector_.load() != 0) return;
+  if (skip || away_.load() != 0 || detector_.load() != 0) return;
   int32_t dormant = 0;
   if (detector_.compare_exchange_strong(dormant, 1, std::memory_order_relaxed)) {
     ModelSync::FutexWake(&detector_, 1);
@@ -87,10 +155,22 @@ void MiniPool::WorkerLoop(int self) {
 
 void MiniPool::WorkerLife(int self) {
   Worker& w = workers_[self];
+  attach_.Lock();
+  w.home = home_;
+  w.placed = true;
+  attach_.Unlock();
   for (;;) {
     w.parker.Park();
+    lock_.Lock();
+    const bool die = w.die;
+    lock_.Unlock();
+    if (die) {
+      attach_.Lock();
+      w.placed = false;
+      attach_.Unlock();
+    }
     ModelLock hold(&lock_);
-    if (w.die) {
+    if (die) {
       w.born.store(0);
       w.die = w.alive = false;
       return;
@@ -100,17 +180,60 @@ void MiniPool::WorkerLife(int self) {
     LeaveIdle(self);
     WorkUntilDone(self);
     EnterIdle(self);
+    TrusteeHost host{this};
+    if (!defects_.no_look_when_idle) trustee_.WentIdle(host);
   }
+}
+
+void MiniPool::LetGo(int worker) {
+  LeaveIdle(worker);
+  --nr_workers_;
+  workers_[worker].die = true;
+  Wake(worker);
 }
 
 void MiniPool::Cull(int keep) {
   ModelLock hold(&lock_);
   if (nr_idle_ <= keep) return;
-  const int oldest = idle_[0];
-  LeaveIdle(oldest);
-  --nr_workers_;
-  workers_[oldest].die = true;
-  Wake(oldest);
+  LetGo(idle_[0]);
+}
+
+void MiniPool::LeaveCpu() {
+  TrusteeHost host{this, true};
+  trustee_.Leave(host);
+}
+
+void MiniPool::ReturnCpu() {
+  TrusteeHost host{this};
+  MODEL_CHECK(trustee_.Return(host));
+}
+
+// What the manager role asks of the event thread, and a look of the trustee.
+void MiniPool::EventTick() {
+  lock_.Lock();
+  TrusteeHost host{this};
+  const pool::Trustee::Next next = trustee_.Tick(host, {1, 2});
+  if (next.manage) event_manages_ = true;
+  bool create = false;
+  if (event_manages_) {
+    create = nr_idle_ == 0 && !defects_.role_without_spare;
+    if (!create) managing_ = event_manages_ = false;
+  }
+  look_again_ = next.at_ns != base::kNever || event_manages_;
+  lock_.Unlock();
+  ++time_;
+  if (create) Create(true);
+}
+
+void MiniPool::EventLoop() {
+  for (;;) {
+    while (calls_.load() == 0) ModelSync::FutexWait(&calls_, 0);
+    calls_.store(0);
+    do {
+      EventTick();
+      Yield();
+    } while (look_again_);
+  }
 }
 
 void MiniPool::WorkUntilDone(int self) {
@@ -123,11 +246,12 @@ void MiniPool::WorkUntilDone(int self) {
       continue;
     }
     conc_.Running(word);
-    conc_.ClearFlags(word, WorkerFlag::kPrep);
+    conc_.ClearFlags(word, WorkerFlag::kPrep | WorkerFlag::kRebound);
     if (tail_ - head_ > 1) ArmDetector(defects_.no_arm_when_started);
     do {
       if (head_ == tail_) break;
       Execute(self);
+      if ((word.Load() & WorkerFlag::kRebound) != 0) conc_.ClearFlags(word, WorkerFlag::kRebound);
     } while (KeepWorking(Counts()));
     if (conc_.SetFlags(word, WorkerFlag::kPrep) && defects_.no_recheck_before_idle) return;
     if (defects_.no_recheck_before_idle) return;
@@ -166,6 +290,23 @@ bool MiniPool::Manage(bool* go_idle) {
     managing_ = false;
     return true;
   }
+  lock_.Unlock();
+  const bool created = Create(false);
+  lock_.Lock();
+  managing_ = event_manages_ = !created;
+  if (created) return true;
+  TrusteeHost host{this};
+  host.CallSoon();
+  return true;
+}
+
+// Without the lock, by whoever has the role.
+bool MiniPool::Create(bool give_up_role) {
+  if (failures_ > 0) {
+    --failures_;
+    return false;
+  }
+  lock_.Lock();
   int fresh = 0;
   while (fresh < kWorkers && workers_[fresh].alive) ++fresh;
   if (fresh == kWorkers) Fail("the pool needs more workers than the model has");
@@ -177,18 +318,21 @@ bool MiniPool::Manage(bool* go_idle) {
   w.born.store(1);
   ModelSync::FutexWake(&w.born, 1);
   lock_.Lock();
+  if (!defects_.attaches_as_made) {
+    conc_.ReplaceFlags(w.word, WorkerFlag::kUnbound, flags_ | trustee_.AttachFlags());
+  }
   ++nr_workers_;
   EnterIdle(fresh);
+  if (give_up_role) managing_ = event_manages_ = false;
   lock_.Unlock();
   Wake(fresh);
-  lock_.Lock();
-  managing_ = false;
   return true;
 }
 
 void MiniPool::Execute(int self) {
   Item item = std::move(worklist_[head_++]);
   conc_.LowerPending(static_cast<uint32_t>(tail_ - head_));
+  MODEL_CHECK(!Word::Counted(workers_[self].word.Load()) || workers_[self].home);
   const int wake = NeedWake();
   lock_.Unlock();
   Wake(wake);
@@ -259,7 +403,11 @@ void MiniPool::CheckEnd(int expected) {
   for (const Worker& w : workers_) {
     counted += Word::Counted(w.word.Load()) ? 1 : 0;
     MODEL_CHECK(w.idle == w.alive);
+    const bool uncounted = (w.word.Load() & WorkerFlag::kUnbound) != 0;
+    MODEL_CHECK(!w.alive || uncounted == (trustee_.disassociated() || flags_ != 0));
+    MODEL_CHECK(!w.alive || w.home == !trustee_.disassociated());
   }
+  MODEL_CHECK(trustee_.state() != pool::TrusteeState::kButcher || nr_workers_ == 0);
   MODEL_CHECK(counted == 0);
   MODEL_CHECK(conc_.RawRunning() == 0);
   MODEL_CHECK(nr_idle_ == nr_workers_);

@@ -12,6 +12,7 @@
 #include "runtime/pool/concurrency.h"
 #include "runtime/pool/creation_delay.h"
 #include "runtime/pool/policy.h"
+#include "runtime/pool/trustee.h"
 #include "runtime/sync/parker.h"
 #include "tests/model/model_sync.h"
 
@@ -29,11 +30,20 @@ struct PoolDefects {
   bool dormant_without_look = false;  // the detector goes to sleep on an old answer
   bool idle_when_others_moved = false;  // the manager takes movement for an end of the need
   bool wake_means_idle = false;       // a token is taken as proof of being on the idle list
+  // Of the trustee.
+  bool leaves_without_kick = false;     // the CPU leaves, and nobody is woken
+  bool zaps_running = false;            // nr_running is zeroed instead of following the edges
+  bool attaches_as_made = false;        // a worker keeps the flags that it was made with
+  bool butchers_spares = false;         // idle workers go while others are busy
+  bool nobody_calls = false;            // an item for a pool without workers is put on the list, no more
+  bool no_look_when_idle = false;       // the last one that goes idle in a butchered pool stays
+  bool role_without_spare = false;      // the role is given back although nobody is idle
+  bool counts_before_placed = false;    // flags first, then the places
 };
 
 class MiniPool {
  public:
-  static constexpr int kWorkers = 5;
+  static constexpr int kWorkers = 6;
   static constexpr int kMaxItems = 6;
   using Word = pool::BasicStateWord<ModelSync>;
   using Item = std::function<void(MiniPool*, int worker)>;
@@ -63,6 +73,14 @@ class MiniPool {
   // A wake-up that was decided on long ago: it may come at any time for an object that had a
   // thread.
   void LateWake(int worker) { Wake(worker); }
+  // The CPU leaves and returns. One thread at a time.
+  void LeaveCpu();
+  void ReturnCpu();
+  // So many creations fail from now on.
+  void FailCreations(int n) { failures_ = n; }
+  // The event thread, for a daemon of its own: calls the trustee, and manages when a worker cannot.
+  void EventLoop();
+  pool::TrusteeState trustee_state() const { return trustee_.state(); }
   bool AllDone() const { return executed_ == queued_; }
   int executed() const { return executed_; }
   void CheckEnd(int expected);
@@ -76,7 +94,10 @@ class MiniPool {
     bool die = false;
     bool alive = false;    // its object is in use
     bool off_cpu = false;  // what a detector can see from outside
+    bool placed = false;   // there is a thread to be placed
+    bool home = true;      // on the pool's CPU
   };
+  struct TrusteeHost;
 
   pool::PoolCounts Counts() const;
   void WorkerLoop(int self);
@@ -86,10 +107,13 @@ class MiniPool {
   bool Manage(bool* go_idle);
   bool NeedLasts(bool* go_idle);
   uint64_t Moves() const;
+  bool Create(bool give_up_role);
+  void EventTick();
   void EnterIdle(int self);
   void LeaveIdle(int self);
   int NeedWake() const;
   void Wake(int worker);
+  void LetGo(int worker);
   void Kick();
   void PublishFirstIdle();
   bool WantsWatch() const;
@@ -103,6 +127,11 @@ class MiniPool {
   ModelAtomic<int32_t> first_idle_{-1};
   ModelAtomic<int32_t> detector_{1};  // as BlockingSource: 0 dormant, 1 watching
   ModelAtomic<int32_t> events_[kMaxItems];
+  ModelAtomic<int32_t> calls_{0};  // of the event thread
+  ModelAtomic<int32_t> away_{0};
+  int index_[kWorkers];
+  ModelMutex attach_;
+  bool home_ = true;               // guarded by attach_: where new threads go
   // Guarded by lock_.
   Item worklist_[kMaxItems];
   int head_ = 0, tail_ = 0;
@@ -111,6 +140,11 @@ class MiniPool {
   int nr_workers_ = 0;
   bool managing_ = false;
   pool::CreationDelay delay_;
+  bool event_manages_ = false;
+  bool look_again_ = false;
+  uint64_t time_ = 0;
+  int failures_ = 0;
+  pool::Trustee trustee_;
   // Bookkeeping of the test.
   int queued_ = 0, executed_ = 0;
 };

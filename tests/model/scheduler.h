@@ -35,7 +35,7 @@ namespace cmwq::model {
 enum class Machine : uint8_t { kTso, kWeak };
 enum class Strategy : uint8_t { kUniform, kPriority, kFewPreemptions };
 
-inline constexpr int kMaxCells = 64;
+inline constexpr int kMaxCells = 96;
 // Latest known position in the history of each cell.
 using View = std::array<uint16_t, kMaxCells>;
 

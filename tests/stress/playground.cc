@@ -342,7 +342,7 @@ void Playground::CheckThreads() {
     ForEachPool([&workers](pool::WorkerPool& pool) { workers += pool.Stats().nr_workers; });
     threads = ThreadCount();
     // Main, event thread, a sanitizer's own, a canary per CPU at most.
-    most = workers + 3 + core::Runtime::Get().pools()->cpus.Count();
+    most = workers + 3 + core::Runtime::Get().pools()->cpus().Count();
     if (threads <= most) return;
     SleepUs(5'000);
   }

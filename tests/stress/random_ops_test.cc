@@ -3,6 +3,8 @@
 // queueing was seen; ordered queues kept order; no limit was exceeded; the pools are whole, no thread is
 // left over.
 //
+// CPUs leave and return all the while.
+//
 // What each thread does, and to what, depends on the seed alone: CMWQ_STRESS_SEED repeats the streams.
 
 #include <gtest/gtest.h>
@@ -10,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/core/cpus.h"
 #include "tests/stress/playground.h"
 #include "tests/support/sanitizer.h"
 
@@ -53,6 +56,21 @@ const bool g_configured = [] {
   return true;
 }();
 
+// CPUs leave and return, never all of them; also the same set once more, and one at once after the other.
+void Weather(Playground* ground, const platform::CpuSet& all) {
+  Random random(Playground::kThreads);
+  while (!ground->stopping()) {
+    platform::CpuSet left;
+    for (int cpu = all.Next(0); cpu >= 0; cpu = all.Next(cpu + 1)) {
+      if (random.Below(2) != 0) left.Add(cpu);
+    }
+    if (left.Empty()) left = all;
+    core::CpuSetChanged(left);
+    // Long enough now and then for idle workers to be let go.
+    if (random.Below(4) != 0) SleepUs(random.Below(8) == 0 ? 50'000 : random.Below(5'000));
+  }
+}
+
 void Play(const Behaviour& behaviour, unsigned fail_percent = 0) {
   alarm(static_cast<unsigned>(Milliseconds() / 1000) + 60);
   Playground* const ground = new Playground(behaviour);
@@ -64,10 +82,14 @@ void Play(const Behaviour& behaviour, unsigned fail_percent = 0) {
       while (!ground->stopping()) ground->Step(t, random);
     });
   }
+  const platform::CpuSet all = core::UsableCpus();
+  threads.emplace_back([ground, all] { Weather(ground, all); });
   for (uint64_t i = 0; i < Milliseconds() / 10; ++i) SleepUs(10'000);
   ground->Stop();
   for (std::thread& t : threads) t.join();
   g_fail_percent = 0;
+  while (core::CpuSetChanged(all) != 0) SleepUs(1'000);
+  EXPECT_TRUE(core::UsableCpus() == all);
   ground->Settle();
   delete ground;
   alarm(0);

@@ -1,10 +1,12 @@
 // FakeEnv: a clock that stands still until told, thread creation that fails on demand, CPUs that need
 // not exist. Engine: pools and queues on top of it, without the process's runtime; timers run when the
 // test says so.
+// size: what every engine test needs, and the one door to the inside of pools.
 
 #ifndef CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
 #define CMWQ_TESTS_SUPPORT_FAKE_ENV_H_
 
+#include <gtest/gtest.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -17,6 +19,7 @@
 #include "runtime/platform/env.h"
 #include "runtime/platform/timer.h"
 #include "runtime/pool/pool.h"
+#include "runtime/wq/cpus.h"
 #include "runtime/wq/workqueue.h"
 #include "tests/support/gate.h"
 
@@ -29,6 +32,17 @@ class PoolTestPeer {
     sync::MutexLock hold(pool.lock);
     return pool.managing_;
   }
+  static TrusteeState State(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.trustee_.state();
+  }
+  // When the trustee looks again, or kNever.
+  static uint64_t TrusteeDue(WorkerPool& pool) { return Due(pool, &pool.trustee_calls_.look.timer); }
+  // Some worker has one of these flags. Every worker has.
+  static bool AnyFlag(WorkerPool& pool, uint32_t flags) { return NrFlagged(pool, flags, true) > 0; }
+  static bool AllFlags(WorkerPool& pool, uint32_t flags) { return NrFlagged(pool, flags, false) == 0; }
+  // Where the pool's workers belong.
+  static const platform::CpuSet& Place(const WorkerPool& pool) { return pool.place_; }
   static size_t Pending(WorkerPool& pool) {
     sync::MutexLock hold(pool.lock);
     return pool.nr_pending_;
@@ -123,6 +137,16 @@ class PoolTestPeer {
     return pool.cull_armed_ ? platform::TimerHeap::Armed(&pool.cull_timer_.timer)
                             : !pool.cull_wanted_;
   }
+  // Workers with a thread that have one of the flags, or none.
+  static int NrFlagged(WorkerPool& pool, uint32_t flags, bool has) {
+    sync::MutexLock hold(pool.lock);
+    int n = 0;
+    for (int i = 0; i < pool.slots_used_.load(); ++i) {
+      const Worker* const w = pool.slots_[i].load();
+      if (w != nullptr && w->tid.load() != 0 && ((pool.words_[i].Load() & flags) != 0) == has) ++n;
+    }
+    return n;
+  }
   static uint64_t Due(WorkerPool& pool, const platform::Timer* t) {
     sync::MutexLock hold(pool.events_->mu);
     return platform::TimerHeap::Armed(t) ? t->deadline : base::kNever;
@@ -164,12 +188,18 @@ class FakeEnv final : public platform::Env {
     if (on_bind != nullptr) on_bind(cpus);
     return bind_result.load();
   }
+  int BindThread(int tid, const platform::CpuSet& cpus) override {
+    if (on_place != nullptr) return on_place(tid, cpus);
+    return 0;
+  }
 
   std::atomic<uint64_t> now{base::kNsPerSec};
   std::function<void()> before_create;  // as after_create; an attempt may be held here
   std::function<void(void* arg)> after_create;  // set while nothing is created: between creation and use
   std::function<void(const platform::CpuSet& cpus)> on_bind;  // as after_create
   std::function<uint64_t()> on_yield;  // as after_create; returns how long the CPU was away
+  // As after_create; what BindThread answers.
+  std::function<int(int tid, const platform::CpuSet& cpus)> on_place;
   std::atomic<int> creations{0};      // attempts
   std::atomic<int> yields{0};
   std::atomic<int> fail_next{0};      // so many attempts fail; INT_MAX: all
@@ -182,7 +212,7 @@ class FakeEnv final : public platform::Env {
 };
 
 // Pools outlive their tests, as they outlive everything in the product: engines are never freed.
-class Engine {
+class Engine final : public wq::QueueList {
  public:
   // sys_root: a folder with a synthetic sysfs; the default has none, so that all CPUs share one cache.
   static Engine& Make(int cpus = 2, void (*tune)(base::Conf* conf) = nullptr,
@@ -196,13 +226,32 @@ class Engine {
   wq::Workqueue* Alloc(unsigned flags = 0, int max_active = 0, bool ordered = false) {
     int err = 0;
     if (ordered) flags |= CMWQ_UNBOUND;
-    return wq::CreateWorkqueue("test", flags, max_active, ordered, &table, &env, &err);
+    wq::Workqueue* const wq =
+        wq::CreateWorkqueue("test", flags, max_active, ordered, &table, &env, &err);
+    sync::MutexLock hold(table.mu);
+    if (wq != nullptr) queues_.push_back(wq);
+    return wq;
   }
   void Destroy(wq::Workqueue* wq) {
     wq->state.store(wq::WqState::kDestroying);
     wq::DrainWorkqueue(wq);
     if (wq->rescuer != nullptr) wq->rescuer->Stop();
+    {
+      sync::MutexLock hold(table.mu);
+      std::erase(queues_, wq);
+    }
     wq::FreeWorkqueue(wq);
+  }
+
+  // The process may use these CPUs from now on: "0,2-3".
+  int Cpus(const char* list) {
+    platform::CpuSet usable;
+    EXPECT_TRUE(usable.Parse(list));
+    sync::MutexLock hold(table.mu);
+    return wq::ChangeCpus(&table, usable, this, false);
+  }
+  void ForEach(void (*visit)(wq::Workqueue* wq, void* arg), void* arg) override {
+    for (wq::Workqueue* const wq : queues_) visit(wq, arg);
   }
 
   static bool Queue(wq::Workqueue* wq, Item& item, int cpu = 0) {
@@ -247,6 +296,7 @@ class Engine {
   wq::PoolTable table;
 
  private:
+  std::vector<wq::Workqueue*> queues_;  // L: of the table (kAttrs)
   Engine(int cpus, void (*tune)(base::Conf* conf), const char* sys_root) {
     if (tune != nullptr) tune(&conf);
     for (int cpu = 0; cpu < cpus; ++cpu) env.allowed.Add(cpu);

@@ -60,7 +60,7 @@ std::string Einval() { return "-" + std::to_string(EINVAL); }
 
 Attrs Plain() { return {0, CMWQ_AFFN_DFL, false, nullptr, 0}; }
 
-const platform::CpuSet& Usable() { return core::Runtime::Get().pools()->cpus; }
+platform::CpuSet Usable() { return core::Runtime::Get().pools()->cpus(); }
 std::string List(const platform::CpuSet& set) {
   char list[8192];
   set.Format(list, sizeof(list));

@@ -80,7 +80,7 @@ class ForkTest : public ::testing::Test {
   void TearDown() override {
     queues.ForEach([](struct cmwq_workqueue* wq) { cmwq_destroy_workqueue(wq); });
   }
-  int FirstCpu() { return core::Runtime::Get().pools()->cpus.Next(0); }
+  int FirstCpu() { return core::Runtime::Get().pools()->cpus().Next(0); }
   Queues queues;
 };
 

@@ -49,7 +49,7 @@ std::string Show(Queue* wq, const char* attribute) {
   return value;
 }
 
-const platform::CpuSet& Usable() { return core::Runtime::Get().pools()->cpus; }
+platform::CpuSet Usable() { return core::Runtime::Get().pools()->cpus(); }
 
 // First, while none of them exists. A second caller comes while the first is making the queue; whoever
 // looks for it by name meanwhile finds the one that stays.

@@ -114,7 +114,7 @@ TEST(AllocScenario, Scenario47EachAllocationFailsInTurn) {
     // Once without failures and on every CPU: the runtime and the first workers are there and stay.
     struct cmwq_workqueue* const first = Alloc(kind);
     ASSERT_NE(first, nullptr) << kind.name;
-    const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus;
+    const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus();
     for (int cpu = cpus.Next(0); cpu >= 0; cpu = cpus.Next(cpu + 1)) {
       Item item;
       ASSERT_TRUE(cmwq_queue_work_on(cpu, first, item.work()));
@@ -186,7 +186,7 @@ TEST(AllocScenario, Scenario47ChangesAreAllOrNothing) {
   if (kTsan) GTEST_SKIP() << "ThreadSanitizer's operator new cannot be replaced";
   struct cmwq_workqueue *const wq = cmwq_alloc_workqueue("wq", CMWQ_UNBOUND, 0),
                         *const other = cmwq_alloc_workqueue("other", CMWQ_UNBOUND, 0);
-  const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus;
+  const platform::CpuSet cpus = core::Runtime::Get().pools()->cpus();
   const platform::CpuSet one = platform::CpuSet::Of(cpus.Next(0));
   struct cmwq_workqueue_attrs attrs = {4, CMWQ_AFFN_CPU, true, one.words(), platform::CpuSet::kBytes};
   // Pools stay when a change fails; make them before anything is counted.

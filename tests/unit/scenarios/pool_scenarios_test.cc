@@ -98,10 +98,52 @@ TEST(PoolScenario, Scenario02ManagerRoleHeldByAnother) {
   Eventually([&] { return !PoolTestPeer::Managing(s.e.Pool()); });
 }
 
-// 5: two pools are taken out of management one after the other; work behind the busy worker of the first
-// starts at once, although the second cannot be switched before that work has been done.
-TEST(PoolScenario, Scenario05EachPoolIsKickedAfterItsSwitch) {
+// 2, with the trustee, which takes the role when the CPU leaves: all workers start, and by the time that
+// the role is given back somebody has made another one.
+TEST(PoolScenario, Scenario02TheTrusteeHasTheRole) {
   Engine& e = Engine::Make(2);
+  wq::Workqueue* const wq = e.Alloc();
+  Item warm;
+  ASSERT_TRUE(Engine::Queue(wq, warm, 1));
+  WaitRuns(warm, 1);
+  Engine::WaitIdle(e.Pool(1));
+  ASSERT_EQ(e.Pool(1).Stats().nr_workers, 2);
+  ASSERT_EQ(e.Cpus("0"), 0);
+  EXPECT_TRUE(PoolTestPeer::Managing(e.Pool(1)));
+  EXPECT_EQ(PoolTestPeer::State(e.Pool(1)), pool::TrusteeState::kStart);
+  // Items that were on their way to that CPU; each waits for the next.
+  Gate b_done, c_done;
+  std::atomic<int> started{0};
+  Item a([&] {
+    started.fetch_add(1);
+    b_done.WaitAnnounced();
+  });
+  Item b([&] {
+    started.fetch_add(1);
+    c_done.WaitAnnounced();
+    b_done.Open();
+  });
+  Item c([&] { c_done.Open(); });
+  ASSERT_TRUE(Engine::Queue(wq, a, 1));
+  ASSERT_TRUE(Engine::Queue(wq, b, 1));
+  Eventually([&] { return started == 2; });
+  EXPECT_EQ(e.Pool(1).Stats().nr_idle, 0);
+  ASSERT_TRUE(Engine::Queue(wq, c, 1));
+  // Not even the CPU's return makes it forget that others rely on it.
+  ASSERT_EQ(e.Cpus("0-1"), 0);
+  EXPECT_TRUE(PoolTestPeer::Managing(e.Pool(1)));
+  EXPECT_EQ(c.Runs(), 0);
+  e.Advance(1);
+  WaitRuns(a, 1);
+  EXPECT_FALSE(PoolTestPeer::Managing(e.Pool(1)));
+  Engine::WaitIdle(e.Pool(1));
+  e.Destroy(wq);
+}
+
+// 5: two CPUs leave at once; work behind the busy worker of the first starts at once, although the second
+// cannot be left before that work has been done.
+TEST(PoolScenario, Scenario05EachPoolIsKickedAfterItsSwitch) {
+  Engine& e = Engine::Make(3);
   wq::Workqueue* const wq = e.Alloc();
   // A has workers enough: it must not need a manager itself.
   Held warm[2];
@@ -111,33 +153,29 @@ TEST(PoolScenario, Scenario05EachPoolIsKickedAfterItsSwitch) {
   }
   for (Held& h : warm) h.end.Open();
   Eventually([&] { return e.Pool(0).Stats().nr_idle == 3; });
-  Gate a_started, a_end, memory, managing;
-  pool::Worker* a_worker = nullptr;
+  Gate a_started, a_end, memory;
   Item a_busy([&] {
-    a_worker = pool::CurrentWorker();
     a_started.Open();
     a_end.Wait();  // silent: counts as running
   });
   Item a_frees([&] { memory.Open(); });
   ASSERT_TRUE(Engine::Queue(wq, a_busy, 0));
   a_started.Wait();
-  // The manager of B waits, in its creation, for memory that A's pending item frees.
-  e.env.before_create = [&] {
-    managing.Open();
-    memory.Wait();
+  // A worker of B cannot be moved before A's pending item has freed something.
+  std::atomic<int> b_tid{0};
+  Item b_item([&] { b_tid = base::Tid(); });
+  ASSERT_TRUE(Engine::Queue(wq, b_item, 1));
+  WaitRuns(b_item, 1);
+  e.env.on_place = [&](int tid, const platform::CpuSet&) {
+    if (tid == b_tid) memory.Wait();
+    return 0;
   };
   ASSERT_TRUE(Engine::Queue(wq, a_frees, 0));
-  Item b_item;
-  std::thread b_queuer([&] { EXPECT_TRUE(Engine::Queue(wq, b_item, 1)); });
-  managing.Wait();
   EXPECT_EQ(a_frees.Runs(), 0);
-  // The switch says that somebody must be woken, and the caller does it before it turns to B.
-  EXPECT_TRUE(PoolTestPeer::SetFlags(e.Pool(0), a_worker, pool::WorkerFlag::kUnbound));
-  EXPECT_EQ(PoolTestPeer::RawRunning(e.Pool(0)), 0);
-  e.Pool(0).Kick();
+  ASSERT_EQ(e.Cpus("2"), 0);
   WaitRuns(a_frees, 1);
-  b_queuer.join();
-  WaitRuns(b_item, 1);
+  EXPECT_EQ(PoolTestPeer::RawRunning(e.Pool(0)), 0);
+  e.env.on_place = nullptr;
   a_end.Open();
   WaitRuns(a_busy, 1);
   Engine::WaitIdle(e.Pool(0));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <mutex>
 #include <thread>
 
 #include "tests/support/short_handed.h"
@@ -9,6 +11,8 @@
 
 namespace cmwq::test {
 namespace {
+
+using platform::CpuSet;
 
 bool OnRescuer() { return pool::CurrentWorker()->is_rescuer; }
 
@@ -283,6 +287,53 @@ TEST(RescuerScenario, Scenario29RescuerOfACpuThatIsGone) {
     EXPECT_EQ(s.e.env.binds, ++binds);
   }
   s.e.env.bind_result = 0;
+}
+
+// 29, while it serves: it is moved with the pool's workers, and back with them.
+TEST(RescuerScenario, Scenario29RescuerFollowsThePool) {
+  Engine& e = Engine::Make(2);
+  std::mutex mu;
+  std::map<int, CpuSet> places;
+  e.env.on_place = [&](int tid, const CpuSet& cpus) {
+    std::lock_guard<std::mutex> hold(mu);
+    places[tid] = cpus;
+    return 0;
+  };
+  const auto place = [&](int tid) {
+    std::lock_guard<std::mutex> hold(mu);
+    return places[tid];
+  };
+  wq::Workqueue* const wq = e.Alloc(CMWQ_MEM_RECLAIM);
+  Held blocked[2];
+  ASSERT_TRUE(Engine::Queue(wq, blocked[0].item, 1));
+  blocked[0].started.Wait();
+  Eventually([&] { return e.Pool(1).Stats().nr_idle == 1; });
+  e.env.fail_next = INT_MAX;
+  ASSERT_TRUE(Engine::Queue(wq, blocked[1].item, 1));
+  blocked[1].started.Wait();
+  std::atomic<int> tid{0};
+  Gate started, end;
+  Item rescued([&] {
+    tid = base::Tid();
+    started.Open();
+    end.Wait();
+  });
+  ASSERT_TRUE(Engine::Queue(wq, rescued, 1));
+  Eventually([&] { return PoolTestPeer::RawRunning(e.Pool(1)) == 0; });
+  e.Advance(10);
+  started.Wait();
+  ASSERT_EQ(e.Cpus("0"), 0);
+  EXPECT_TRUE(place(tid) == CpuSet::Of(0));
+  ASSERT_EQ(e.Cpus("0-1"), 0);
+  EXPECT_TRUE(place(tid) == CpuSet::Of(1));
+  end.Open();
+  WaitRuns(rescued, 1);
+  e.env.fail_next = 0;
+  for (Held& h : blocked) h.end.Open();
+  e.Advance(1200);
+  Engine::WaitIdle(e.Pool(1));
+  e.env.on_place = nullptr;
+  e.Destroy(wq);
 }
 
 }  // namespace

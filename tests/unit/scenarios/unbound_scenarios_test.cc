@@ -18,7 +18,7 @@ using platform::Scope;
 wq::WqAttrs Attrs(Engine& e, Scope scope, bool strict = false, int nice = 0) {
   wq::WqAttrs attrs;
   attrs.nice = nice;
-  attrs.mask = e.table.cpus;
+  attrs.mask = e.table.cpus();
   attrs.scope = scope;
   attrs.strict = strict;
   return attrs;
@@ -207,6 +207,12 @@ TEST(UnboundScenario, Scenario20ChainLongerThanMinActive) {
   e.Destroy(wq);
 }
 
+CpuSet Cpus12() {
+  CpuSet set = CpuSet::Of(1);
+  set.Add(2);
+  return set;
+}
+
 // 22: no CPU is left in a queue's mask; there is no division by zero, the limit falls to the floor, and
 // work goes on where it may.
 TEST(UnboundScenario, Scenario22NoCpuLeftInTheMask) {
@@ -228,14 +234,11 @@ TEST(UnboundScenario, Scenario22NoCpuLeftInTheMask) {
     WaitRuns(item, 1);
   }
   EXPECT_EQ(wq->nodes[1].count.max(), 8);  // none of its CPUs: min_active
-  // Not one usable CPU at all.
-  {
-    sync::MutexLock hold(e.table.mu);
-    e.table.SetUnboundCpus(CpuSet());
-  }
-  ASSERT_EQ(wq::ApplyAttrs(wq, attrs), 0);
-  EXPECT_EQ(wq->nodes[0].count.max(), 8);
-  EXPECT_EQ(wq->nodes[1].count.max(), 8);
+  // Then those that unbound queues may use go away as well: what is left of the process's serves.
+  ASSERT_EQ(e.Cpus("1-2"), 0);
+  EXPECT_TRUE(wq->PwqFor(3)->pool->attrs().mask == Cpus12());
+  EXPECT_EQ(wq->nodes[0].count.max(), 10);
+  EXPECT_EQ(wq->nodes[1].count.max(), 10);
   for (int cpu = 0; cpu < 4; ++cpu) {
     Item item;
     ASSERT_TRUE(Engine::Queue(wq, item, cpu));
@@ -417,7 +420,7 @@ TEST(UnboundScenario, Scenario46BoundItemsDoNotMindTheUnboundMask) {
   Item other([&] { pool = pool::CurrentWorker()->pool; });
   ASSERT_TRUE(Engine::Queue(unbound, other, 1));
   WaitRuns(other, 1);
-  EXPECT_FALSE(pool->place().Has(1));
+  EXPECT_FALSE(PoolTestPeer::Place(*pool).Has(1));
   e.Destroy(bound);
   e.Destroy(unbound);
 }

@@ -25,8 +25,8 @@ TEST_F(AttrsTest, EqualAttributesShareAPool) {
   EXPECT_EQ(PoolFor(a, 3), PoolFor(b, 3));
   ASSERT_EQ(wq::ApplyAttrs(b, Attrs(Scope::kCpu, "0-3", true)), 0);
   EXPECT_NE(PoolFor(a, 3), PoolFor(b, 3));
-  EXPECT_EQ(ListOf(PoolFor(a, 3)->place()), "0-3");
-  EXPECT_EQ(ListOf(PoolFor(b, 3)->place()), "3");
+  EXPECT_EQ(ListOf(PoolTestPeer::Place(*PoolFor(a, 3))), "0-3");
+  EXPECT_EQ(ListOf(PoolTestPeer::Place(*PoolFor(b, 3))), "3");
   for (wq::Workqueue* wq : {a, b, high}) e.Destroy(wq);
 }
 
