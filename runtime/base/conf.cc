@@ -23,6 +23,8 @@ const ConfKey kConfKeys[] = {
      "CPU time from which an item is not managed (0: off)"},
     {"cpu_intensive_warning_thresh", &Conf::cpu_intensive_warning_thresh, 0, 1'000'000,
      "such items of one function before it is reported (0: never)"},
+    {"cpu_watch_ms", &Conf::cpu_watch_ms, 0, 3'600'000,
+     "how often CPUs and quota are looked at while there is work (0: never)"},
     {"create_cooldown_ms", &Conf::create_cooldown_ms, 1, 60'000, "pause after a failed creation"},
     {"create_idle_us", &Conf::create_idle_us, 0, 1'000'000, "CPU idle for want of a worker before one is made"},
     {"create_wait_ms", &Conf::create_wait_ms, 1, 60'000, "longest wait for that"},

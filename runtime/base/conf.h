@@ -22,6 +22,7 @@ struct Conf {
   int64_t create_idle_us = 10;         // about the cost of a thread
   int64_t create_wait_ms = 100;
   int64_t create_cooldown_ms = 1000;   // kernel CREATE_COOLDOWN
+  int64_t cpu_watch_ms = 1000;         // how often CPUs are looked at while there is work; 0: not watched
   int64_t max_workers = 1024;          // per pool; beyond it items wait, as when creation fails
   int64_t worker_stack_kb = 0;         // 0: the process's default
   int64_t default_affinity_scope = 3;  // of unbound queues: platform::Scope, cache_shard

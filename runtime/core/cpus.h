@@ -12,6 +12,8 @@
 #define CMWQ_RUNTIME_CORE_CPUS_H_
 
 #include "runtime/platform/cpu_set.h"
+#include "runtime/platform/timer.h"
+#include "runtime/pool/dump.h"
 
 namespace cmwq::core {
 
@@ -28,6 +30,16 @@ int RequestCpus(const platform::CpuSet& requested);
 
 // A copy of the usable set. Context: any.
 platform::CpuSet UsableCpus();
+
+// Watches the system from the first work on: platform/cpu_watch.h. Looks every cpu_watch_ms while there
+// is work, and when there is some again; an idle process makes no wake-ups. Context: Runtime::Start.
+void StartCpuWatch(platform::EventThread* events);
+// Child of fork: starts anew with the child's first work.
+void ResetCpuWatchAfterFork();
+// The quota as of the last look, in thousandths of a CPU; 0: none. Context: any.
+uint32_t CpuQuotaMilli();
+// "CPUs 0-3, quota 1.500". Context: none of our locks held.
+void WriteCpus(pool::LineWriter* out);
 
 }  // namespace cmwq::core
 

@@ -2,6 +2,7 @@
 
 #include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
+#include "runtime/core/cpus.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/dump.h"
 #include "runtime/pool/switch_audit.h"
@@ -59,6 +60,8 @@ void Runtime::Report(int fd) {
       "  pool           created   peak  alive    executed  announced     found failures  maydays  drift\n",
       base::Pid());
   WriteLine(fd, line, n);
+  pool::FdWriter cpus(fd);
+  WriteCpus(&cpus);
   table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });
   pool::FdWriter out(fd);
   pool::WriteSwitches(&out);

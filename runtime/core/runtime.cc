@@ -9,6 +9,7 @@
 #include <new>
 
 #include "runtime/base/conf.h"
+#include "runtime/core/cpus.h"
 #include "runtime/core/io.h"
 #include "runtime/core/io_loop.h"
 #include "runtime/pool/dump.h"
@@ -70,6 +71,7 @@ int Runtime::StartLocked() {
       pool::LogWriter log;
       Get().ShowQueues(&log);
     };
+    StartCpuWatch(events_);
     g_preload_worker =
         reinterpret_cast<PreloadWorkerFn>(dlsym(RTLD_DEFAULT, "cmwq_preload_library_worker"));
     if (g_preload_worker != nullptr) pool::g_worker_start = &TellPreload;
@@ -219,6 +221,7 @@ void Runtime::AfterForkInChild() {
   r.events_->ResetAfterFork(&DropTimer);  // first: it unlinks the pools' timers
   ResetIoAfterFork();
   IoLoop::Get().ResetAfterFork();
+  ResetCpuWatchAfterFork();
   r.table_.ForEachPool([](pool::WorkerPool& pool) { pool.ResetAfterFork(&DropWork); });
   for (base::ListNode* n = r.queues_.front(); n != nullptr; n = r.queues_.next(n)) {
     wq::ResetAfterFork(base::ListOwner<wq::Workqueue>(n, offsetof(wq::Workqueue, all_entry)),

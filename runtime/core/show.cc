@@ -2,6 +2,7 @@
 
 #include "runtime/wq/show.h"
 
+#include "runtime/core/cpus.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/switch_audit.h"
 
@@ -49,6 +50,7 @@ void Runtime::Show(int fd) {
   base::RawFormat(line, sizeof(line), "cmwq: busy workqueues and worker pools, pid %d:", base::Pid());
   out.Line(line);
   if (!started()) return;
+  WriteCpus(&out);
   ShowQueues(&out);
   ShowPools(&out);
   pool::WriteSwitches(&out);

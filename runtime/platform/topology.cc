@@ -1,12 +1,10 @@
 #include "runtime/platform/topology.h"
 
-#include <fcntl.h>
-
 #include <cstring>
 #include <new>
 
 #include "runtime/base/raw_log.h"
-#include "runtime/base/sys.h"
+#include "runtime/platform/text_file.h"
 
 namespace cmwq::platform {
 namespace {
@@ -14,26 +12,6 @@ namespace {
 constexpr const char* kScopeNames[kScopes] = {"default", "cpu",  "smt",   "cache_shard",
                                               "cache",   "numa", "system"};
 constexpr int kMaxCacheIndex = 16;
-
-// The start of a small file as text. False: not readable.
-bool ReadText(const char* path, char* text, size_t size) {
-  const long fd = base::Sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  if (fd < 0) return false;
-  size_t used = 0;
-  while (used < size - 1) {
-    const long n = base::Sys(SYS_read, fd, text + used, size - 1 - used);
-    if (n <= 0) break;
-    used += static_cast<size_t>(n);
-  }
-  base::SysClose(static_cast<int>(fd));
-  // A list that did not fit ends at its last whole entry.
-  if (used == size - 1) {
-    while (used > 0 && text[used - 1] != ',') --used;
-    if (used > 0) --used;
-  }
-  text[used] = '\0';
-  return used > 0;
-}
 
 }  // namespace
 
@@ -49,11 +27,6 @@ bool ScopeFromName(const char* name, Scope* scope) {
 }
 
 Topology::~Topology() { delete[] pod_of_[0]; }
-
-bool Topology::ReadSet(const char* path, CpuSet* set) const {
-  char text[16384];
-  return ReadText(path, text, sizeof(text)) && set->Parse(text);
-}
 
 // Makes a pod of those of `members` that have none yet. Its number, or -1 for an empty one.
 int Topology::Add(Scope scope, const CpuSet& members) {
@@ -89,7 +62,7 @@ void Topology::GroupSiblings(Scope scope, Scope within) {
       char path[256];
       if (found) break;
       base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/%s", root_, cpu, file);
-      found = ReadSet(path, &members);
+      found = ReadCpuList(path, &members);
     }
     if (!found) members = CpuSet();
     members.Add(cpu);
@@ -108,11 +81,11 @@ void Topology::GroupNodes() {
   char path[256];
   CpuSet nodes;
   base::RawFormat(path, sizeof(path), "%s/devices/system/node/online", root_);
-  if (ReadSet(path, &nodes)) {
+  if (ReadCpuList(path, &nodes)) {
     for (int node = nodes.Next(0); node >= 0; node = nodes.Next(node + 1)) {
       CpuSet members;
       base::RawFormat(path, sizeof(path), "%s/devices/system/node/node%d/cpulist", root_, node);
-      if (!ReadSet(path, &members)) continue;
+      if (!ReadCpuList(path, &members)) continue;
       const int pod = Add(Scope::kNuma, members);
       if (pod >= 0) node_of_[pod] = static_cast<int16_t>(node);
     }
@@ -121,7 +94,7 @@ void Topology::GroupNodes() {
   nr_possible_nodes_ = nr_pods(Scope::kNuma);
   for (const char* const file : {"online", "possible"}) {
     base::RawFormat(path, sizeof(path), "%s/devices/system/node/%s", root_, file);
-    if (ReadSet(path, &nodes) && nodes.Count() > nr_possible_nodes_) nr_possible_nodes_ = nodes.Count();
+    if (ReadCpuList(path, &nodes) && nodes.Count() > nr_possible_nodes_) nr_possible_nodes_ = nodes.Count();
   }
 }
 
@@ -135,16 +108,16 @@ void Topology::GroupCaches() {
       char path[256], text[64];
       base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/cache/index%d/level", root_,
                       cpu, index);
-      if (!ReadText(path, text, sizeof(text))) break;
+      if (ReadText(path, text, sizeof(text)) <= 0) break;
       const int level = text[0] - '0';
       base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/cpu%d/cache/index%d/type", root_,
                       cpu, index);
-      if (ReadText(path, text, sizeof(text)) && text[0] == 'I') continue;  // instructions
+      if (ReadText(path, text, sizeof(text)) > 0 && text[0] == 'I') continue;  // instructions
       if (level <= highest) continue;
       CpuSet shared;
       base::RawFormat(path, sizeof(path),
                       "%s/devices/system/cpu/cpu%d/cache/index%d/shared_cpu_list", root_, cpu, index);
-      if (!ReadSet(path, &shared)) continue;
+      if (!ReadCpuList(path, &shared)) continue;
       highest = level;
       widest = shared;
     }
@@ -182,7 +155,7 @@ void Topology::GroupShards(int shard_cores) {
 bool Topology::ReadPossibleCpus(const char* root, CpuSet* cpus) {
   char path[256], text[16384];
   base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/possible", root);
-  return ReadText(path, text, sizeof(text)) && cpus->Parse(text) && !cpus->Empty();
+  return ReadCpuList(path, cpus);
 }
 
 bool Topology::Load(const char* root, const CpuSet& cpus, int shard_cores) {

@@ -61,7 +61,6 @@ class Topology {
   void GroupShards(int shard_cores);
   int Add(Scope scope, const CpuSet& members);
   bool Grouped(Scope scope, int cpu) const { return pod_of_[static_cast<int>(scope)][cpu] >= 0; }
-  bool ReadSet(const char* path, CpuSet* set) const;
 
   const char* root_ = nullptr;         // S: only while loading
   CpuSet cpus_;                        // I

@@ -10,7 +10,10 @@ using Callback = void (*)();
 extern Callback g_before_live;
 // Called by each worker thread at its start; set by the runtime, may be null.
 extern Callback g_worker_start;
-// Called after the report of a stall by the event thread, without locks; set by the runtime, may be null.
+// When something is pending in a pool whose watchdog sleeps: now and then under load, at once after a rest.
+// Under the pool's lock.
+extern Callback g_work_arrives;
+// After the report of a stall by the event thread, without locks.
 extern Callback g_stall_reported;
 
 }  // namespace cmwq::pool

@@ -127,6 +127,8 @@ class WorkerPool final : public Watched {
   bool Holds(const base::ListNode* node) CMWQ_REQUIRES(lock);
 
   PoolStats Stats() CMWQ_EXCLUDES(lock);
+  // Something is pending, or was when the watchdog last looked.
+  bool Awake() CMWQ_EXCLUDES(lock);
   // Ends the process if the pool or a queue with items here is inconsistent. Expensive; invariants.cc.
   void CheckInvariants() CMWQ_EXCLUDES(lock);
   // The pool's state, its busy workers and what is pending, as lines (dump.cc).

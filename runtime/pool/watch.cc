@@ -29,6 +29,7 @@ std::atomic<int64_t> g_stalls{0};  // AT(ReportStall, ResetWatchAfterFork): rela
 
 }  // namespace
 
+constinit Callback g_work_arrives = nullptr;
 constinit Callback g_stall_reported = nullptr;
 
 // Context: any. Locks: `lock` held. One futex wake at most, and only when the timer was idle.
@@ -38,6 +39,7 @@ void WorkerPool::ArmTickSlow() {
 }
 
 void WorkerPool::ArmStallSlow() {
+  if (g_work_arrives != nullptr) g_work_arrives();
   if (conf_->watchdog_thresh == 0) return;
   stall_armed_ = true;
   watch_.stall_progress = progress_;
@@ -171,6 +173,11 @@ int WorkerPool::RepairDrift() {
   // Too high a counter has kept everybody asleep.
   Wake(NeedWake());
   return drift;
+}
+
+bool WorkerPool::Awake() {
+  sync::MutexLock hold(lock);
+  return stall_armed_ || nr_pending_ != 0;
 }
 
 // Context: event thread, kTimer held; dropped and retaken to log.

@@ -1,0 +1,128 @@
+// Watching the system's CPUs for the runtime: when to look, and what to do with what is found.
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+
+#include "runtime/base/conf.h"
+#include "runtime/base/raw_log.h"
+#include "runtime/core/cpus.h"
+#include "runtime/core/runtime.h"
+#include "runtime/platform/cpu_watch.h"
+#include "runtime/pool/callbacks.h"
+
+namespace cmwq::core {
+namespace {
+
+// By libc's name: where the preload has pinned the program's main thread, it answers with the mask that the
+// program gave it.
+int ProgramAffinity(platform::CpuSet* set) {
+  cpu_set_t mask[platform::CpuSet::kBytes / sizeof(cpu_set_t)] = {};
+  if (sched_getaffinity(getpid(), sizeof(mask), mask) != 0) return -errno;
+  return set->FromMask(mask, sizeof(mask)) ? 0 : -EINVAL;
+}
+
+bool Apply(const platform::CpuGrant& grant, void*) {
+  const int err = CpuSetChanged(grant.cpus);
+  return err == 0 || err == EINVAL;
+}
+
+constinit platform::CpuGrantReader g_reader{"", &ProgramAffinity};
+constinit platform::Uevents g_uevents;
+constinit platform::CpuWatch g_watch{&g_reader, &g_uevents, &Apply, nullptr};
+
+constinit platform::SoonTimer g_timer;                 // L: see SoonTimer
+constinit platform::EventThread* g_events = nullptr;   // I: after StartCpuWatch
+constinit std::atomic<bool> g_armed{false};            // AT(OnWork, Fire): the timer is requested or armed
+constinit bool g_threaded = false;                     // S: event thread; the watch's own thread was made
+constinit uint64_t g_next_ns = 0;                      // S: event thread; not before that
+static_assert(offsetof(platform::SoonTimer, timer) == 0);
+
+uint64_t PeriodNs() { return static_cast<uint64_t>(base::g_conf.cpu_watch_ms) * base::kNsPerMs; }
+
+// Context: any, under kPool. One load unless the process has been idle.
+void OnWork() {
+  // Whoever arms it, looks for all; Fire asks the pools once more after it has cleared the flag.
+  if (g_armed.load(std::memory_order_relaxed) || g_armed.exchange(true, std::memory_order_acq_rel)) return;
+  g_events->ArmSoon(&g_timer, 0);
+}
+
+void* WatchMain(void*) {
+  platform::NameSelf("wq/cpus");
+  g_watch.Run();
+  return nullptr;
+}
+
+void MakeThread() {
+  g_threaded = true;
+  pthread_t thread;
+  const int err = Runtime::Get().env()->CreateThread(&WatchMain, nullptr, 256 * 1024, &thread);
+  if (err == 0) {
+    pthread_detach(thread);
+    return;
+  }
+  CMWQ_WARN_ONCE("cannot create the thread for CPU events (errno %d): changes of CPUs are noticed every "
+                 "cpu_watch_ms", err);
+}
+
+bool AnyAwake() {
+  bool awake = false;
+  Runtime::Get().pools()->ForEachPool([&awake](pool::WorkerPool& pool) {
+    if (!awake && pool.Awake()) awake = true;
+  });
+  return awake;
+}
+
+// Context: event thread, kTimer held; dropped and retaken. The timer is idle but g_armed says it is not,
+// so nobody requests it meanwhile.
+void Fire(platform::Timer* t) CMWQ_NO_TSA {
+  const uint64_t now = Runtime::Get().env()->NowNs();
+  if (now < g_next_ns) return g_events->ArmLocked(t, g_next_ns);
+  g_events->mu.Unlock();
+  if (!g_threaded) MakeThread();
+  g_watch.Look();
+  g_events->mu.Lock();
+  g_next_ns = Runtime::Get().env()->NowNs() + PeriodNs();
+  g_armed.store(false, std::memory_order_release);
+  // The pools' locks order this: who armed a watchdog before we look at its pool is seen here, who does
+  // so afterwards sees the flag cleared.
+  if (AnyAwake() && !g_armed.exchange(true, std::memory_order_acq_rel)) {
+    g_events->ArmLocked(t, g_next_ns);
+  }
+}
+
+}  // namespace
+
+void StartCpuWatch(platform::EventThread* events) {
+  if (base::g_conf.cpu_watch_ms == 0) return;
+  g_events = events;
+  g_timer.timer.fire = &Fire;
+  pool::g_work_arrives = &OnWork;
+}
+
+void ResetCpuWatchAfterFork() {
+  g_watch.ResetAfterFork();
+  g_armed.store(false, std::memory_order_relaxed);
+  g_threaded = false;
+  g_next_ns = 0;
+}
+
+uint32_t CpuQuotaMilli() { return g_watch.quota_milli(); }
+
+void WriteCpus(pool::LineWriter* out) {
+  char list[160], line[240];
+  UsableCpus().Format(list, sizeof(list));
+  const uint32_t quota = CpuQuotaMilli();
+  if (quota == 0) {
+    base::RawFormat(line, sizeof(line), "  CPUs %s", list);
+  } else {
+    const char* const zeros = quota % 1000 < 10 ? "00" : quota % 1000 < 100 ? "0" : "";
+    base::RawFormat(line, sizeof(line), "  CPUs %s, quota %u.%s%u", list, quota / 1000, zeros,
+                    quota % 1000);
+  }
+  out->Line(line);
+}
+
+}  // namespace cmwq::core
