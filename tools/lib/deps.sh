@@ -27,6 +27,7 @@ packages_check=(
   libgtest-dev
   mariadb-client-core
   mariadb-server-core
+  qemu-system-x86
   sysbench
   systemtap-sdt-dev
 )

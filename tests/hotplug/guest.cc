@@ -1,0 +1,262 @@
+// The first process of a virtual machine whose CPUs come and go. Says what it found on the console, one
+// "RESULT name value" a line, and switches the machine off.
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+
+#include "runtime/core/cpus.h"
+#include "tests/hotplug/load.h"
+
+namespace cmwq::hotplug {
+namespace {
+
+constexpr char kSocket[] = "/run/socket";
+constexpr char kCgroup[] = "/sys/fs/cgroup/test";
+constexpr uint64_t kSecond = 1'000'000'000;
+
+bool WriteFile(const std::string& path, const std::string& text) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool ok = write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  close(fd);
+  return ok;
+}
+
+// Needed for everything else; the machine ends without it.
+void MustWrite(const std::string& path, const std::string& text) {
+  if (WriteFile(path, text)) return;
+  printf("FAILED to write %s to %s: %s\n", text.c_str(), path.c_str(), strerror(errno));
+  fflush(stdout);
+  reboot(RB_AUTOBOOT);
+}
+
+void Result(const std::string& name, uint64_t value) {
+  printf("RESULT %s %lu\n", name.c_str(), static_cast<unsigned long>(value));
+  fflush(stdout);
+}
+
+void SetUpMachine() {
+  for (const char* const folder : {"/proc", "/sys", "/dev", "/run", "/tmp"}) mkdir(folder, 0755);
+  mount("proc", "/proc", "proc", 0, nullptr);
+  mount("sysfs", "/sys", "sysfs", 0, nullptr);
+  mount("devtmpfs", "/dev", "devtmpfs", 0, nullptr);
+  mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, nullptr);
+  MustWrite("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +cpuset");
+  mkdir(kCgroup, 0755);
+  MustWrite(std::string(kCgroup) + "/cgroup.procs", "0");
+}
+
+bool SetOnline(int cpu, bool online) {
+  return WriteFile("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/online", online ? "1" : "0");
+}
+void SetCpuset(const std::string& list) { MustWrite(std::string(kCgroup) + "/cpuset.cpus", list); }
+void SetQuota(const std::string& text) { MustWrite(std::string(kCgroup) + "/cpu.max", text); }
+
+uint64_t Percentile(std::vector<uint64_t> values, unsigned percent) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1, values.size() * percent / 100)];
+}
+
+// Takes CPUs away and gives them back at random, one step after the other.
+class Storm {
+ public:
+  Storm(Load* load, int cpus, bool follow) : load_(load), cpus_(cpus), follow_(follow) {}
+
+  void Run(uint64_t seconds) {
+    const uint64_t end = NowNs() + seconds * kSecond;
+    while (NowNs() < end) {
+      const unsigned die = random_() % 20;
+      if (die == 0) {
+        // A cpuset that shrinks to one CPU and grows again.
+        const int cpu = PickOnline();
+        SetCpuset(std::to_string(cpu));
+        Rest(50);
+        SetCpuset("0-" + std::to_string(cpus_ - 1));
+        ++cpusets_;
+      } else if (die == 1) {
+        SetQuota(random_() % 2 == 0 ? "100000 100000" : "max 100000");
+        ++quotas_;
+      } else {
+        Toggle(1 + static_cast<int>(random_() % static_cast<unsigned>(cpus_ - 1)));
+      }
+      Rest(random_() % 20);
+    }
+    for (int cpu = 1; cpu < cpus_; ++cpu) {
+      if (off_[cpu]) Toggle(cpu);
+    }
+    SetCpuset("0-" + std::to_string(cpus_ - 1));
+    SetQuota("max 100000");
+  }
+
+  void Report(const std::string& name) const {
+    Result(name + ".offline", served_.size());
+    Result(name + ".cpuset", cpusets_);
+    Result(name + ".quota", quotas_);
+    Result(name + ".served_p50_us", Percentile(served_, 50) / 1000);
+    Result(name + ".served_p99_us", Percentile(served_, 99) / 1000);
+    Result(name + ".served_longest_us", Percentile(served_, 100) / 1000);
+    if (!follow_) return;
+    Result(name + ".noticed_p50_us", Percentile(noticed_, 50) / 1000);
+    Result(name + ".noticed_p99_us", Percentile(noticed_, 99) / 1000);
+    Result(name + ".unnoticed", unnoticed_);
+  }
+
+ private:
+  static void Rest(unsigned ms) { SleepUs(ms * 1000 + 1); }
+  int PickOnline() {
+    for (;;) {
+      const int cpu = static_cast<int>(random_() % static_cast<unsigned>(cpus_));
+      if (!off_[cpu]) return cpu;
+    }
+  }
+
+  void Toggle(int cpu) {
+    if (!SetOnline(cpu, off_[cpu])) return;
+    off_[cpu] = !off_[cpu];
+    if (!off_[cpu]) return;
+    // The event has been sent when the write returns.
+    const uint64_t event = NowNs();
+    int ran_on = -1;
+    served_.push_back(load_->Probe(cpu, &ran_on));
+    if (!follow_) return;
+    while (core::UsableCpus().Has(cpu) && NowNs() < event + 10 * kSecond) SleepUs(50);
+    if (core::UsableCpus().Has(cpu)) {
+      ++unnoticed_;
+    } else {
+      noticed_.push_back(NowNs() - event);
+    }
+  }
+
+  Load* const load_;
+  const int cpus_;
+  const bool follow_;  // the engine is to notice
+  std::mt19937 random_{1};
+  bool off_[64] = {};
+  std::vector<uint64_t> served_, noticed_;
+  uint64_t cpusets_ = 0, quotas_ = 0, unnoticed_ = 0;
+};
+
+// The threads whose name says a CPU, "prefixN…", and those of them that are bound to that CPU alone.
+struct Placed {
+  int threads = 0, right = 0;
+};
+Placed CountPlaced(const char* prefix) {
+  Placed placed;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name.rfind(prefix, 0) != 0 || name.size() <= strlen(prefix)) continue;
+    const char* const number = name.c_str() + strlen(prefix);
+    if (*number < '0' || *number > '9') continue;
+    platform::CpuSet mask;
+    if (mask.LoadAffinity(atoi(task.path().filename().c_str())) != 0) continue;
+    ++placed.threads;
+    if (mask == platform::CpuSet::Of(atoi(number))) ++placed.right;
+  }
+  return placed;
+}
+
+void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, const char* prefix) {
+  const bool follow = name == "cmwq";
+  Storm storm(load, cpus, follow);
+  Heartbeat heartbeat;
+  load->Start();
+  storm.Run(seconds);
+  // With work going on, until everything is in its place again, or for good out of it.
+  Placed placed;
+  for (int look = 0; look < 100; ++look) {
+    placed = CountPlaced(prefix);
+    if (placed.right == placed.threads && (!follow || core::UsableCpus().Count() == cpus)) break;
+    SleepUs(100'000);
+  }
+  load->Stop();
+  storm.Report(name);
+  Result(name + ".queued", load->queued());
+  Result(name + ".executed", load->executed());
+  Result(name + ".cancelled", load->cancelled());
+  Result(name + ".longest_delay_us", load->delay.ns() / 1000);
+  Result(name + ".heartbeat_us", heartbeat.gap.ns() / 1000);
+  Result(name + ".bound_threads", static_cast<uint64_t>(placed.threads));
+  Result(name + ".bound_right", static_cast<uint64_t>(placed.right));
+  if (follow) Result(name + ".cpus", static_cast<uint64_t>(core::UsableCpus().Count()));
+}
+
+// The quota alone changes: seen by looking, with work going on.
+void FollowQuota(Load* load) {
+  load->Start();
+  SetQuota("150000 100000");
+  const uint64_t from = NowNs();
+  while (core::CpuQuotaMilli() != 1500 && NowNs() < from + 20 * kSecond) SleepUs(1000);
+  Result("quota.milli", core::CpuQuotaMilli());
+  Result("quota.noticed_us", (NowNs() - from) / 1000);
+  SetQuota("max 100000");
+  load->Stop();
+}
+
+pid_t StartServer() {
+  if (access("/cmwq-demo-server", X_OK) != 0) return 0;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("LD_PRELOAD", "/libcmwq-preload.so", 1);
+    setenv("CMWQ_REPORT", "1", 1);
+    const std::string socket = std::string("--socket=") + kSocket;
+    execl("/cmwq-demo-server", "cmwq-demo-server", socket.c_str(), "--journal=/run/journal",
+          "--rounds=1000", nullptr);
+    _exit(127);
+  }
+  for (int look = 0; look < 600 && access(kSocket, F_OK) != 0; ++look) SleepUs(100'000);
+  return pid;
+}
+
+void StopServer(pid_t pid, Clients* clients) {
+  clients->Stop();
+  Result("server.answered", clients->answered());
+  Result("server.failed", static_cast<uint64_t>(clients->failed()));
+  Result("server.longest_wait_us", clients->wait.ns() / 1000);
+  kill(pid, SIGTERM);
+  int status = -1;
+  waitpid(pid, &status, 0);
+  Result("server.exit", static_cast<uint64_t>(WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status)));
+}
+
+// argv of the kernel's command line: seconds of the storm under cmwq, of the plain one.
+int Main(int argc, char** argv) {
+  SetUpMachine();
+  const int cpus = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF));
+  const uint64_t seconds = argc > 1 ? strtoul(argv[1], nullptr, 10) : 60;
+  const uint64_t plain_seconds = argc > 2 ? strtoul(argv[2], nullptr, 10) : 20;
+  Result("cpus", static_cast<uint64_t>(cpus));
+  const pid_t server = StartServer();
+  {
+    std::unique_ptr<Clients> clients;
+    if (server > 0) clients = std::make_unique<Clients>(kSocket, 16);
+    RunStorm("cmwq", MakeCmwqLoad(cpus).release(), cpus, seconds, "wq/");
+    if (server > 0) StopServer(server, clients.get());
+  }
+  FollowQuota(MakeCmwqLoad(cpus).release());
+  RunStorm("plain", MakePlainLoad(cpus).release(), cpus, plain_seconds, "plain/");
+  Result("done", 1);
+  reboot(RB_AUTOBOOT);
+  return 0;
+}
+
+}  // namespace
+}  // namespace cmwq::hotplug
+
+int main(int argc, char** argv) { return cmwq::hotplug::Main(argc, argv); }

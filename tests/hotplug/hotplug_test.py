@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Boots a virtual machine in which the guest program and a server under the preload run while CPUs, a
+cpuset and a quota change, and judges what the guest program says.
+
+usage: hotplug_test.py [--kernels FOLDER] GUEST [SERVER PRELOAD]
+
+The kernel: $CMWQ_GUEST_KERNEL, or the newest boot/vmlinuz-* below FOLDER, which tools/lib/guest_kernel.sh
+fills. $CMWQ_HOTPLUG_SECONDS: how long CPUs come and go (40).
+"""
+
+import argparse
+import glob
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SKIP = 77
+CPUS = 4
+QEMU = 'qemu-system-x86_64'
+STALL_US = 1_000_000
+
+
+def skip(why):
+    print(f'skipped: {why}')
+    sys.exit(SKIP)
+
+
+class Archive:
+    """A cpio archive as the kernel unpacks it (newc)."""
+
+    def __init__(self):
+        self.parts = []
+        self.inode = 0
+        self.folders = set()
+
+    def _entry(self, name, mode, data=b'', rdev=(0, 0)):
+        self.inode += 1
+        fields = [self.inode, mode, 0, 0, 1, 0, len(data), 0, 0, rdev[0], rdev[1], len(name) + 1, 0]
+        header = b'070701' + ''.join(f'{field:08x}' for field in fields).encode()
+        head = header + name.encode() + b'\0'
+        self.parts += [head, b'\0' * (-len(head) % 4), data, b'\0' * (-len(data) % 4)]
+
+    def folder(self, name):
+        if not name or name in self.folders:
+            return
+        self.folder(os.path.dirname(name))
+        self.folders.add(name)
+        self._entry(name, 0o040755)
+
+    def file(self, name, source):
+        name = name.lstrip('/')
+        self.folder(os.path.dirname(name))
+        with open(source, 'rb') as f:
+            self._entry(name, 0o100755, f.read())
+
+    def device(self, name, major, minor):
+        self.folder(os.path.dirname(name))
+        self._entry(name, 0o020600, rdev=(major, minor))
+
+    def write(self, path):
+        self._entry('TRAILER!!!', 0)
+        with gzip.open(path, 'wb', compresslevel=1) as f:
+            f.write(b''.join(self.parts))
+
+
+def libraries(program):
+    """The shared libraries of a program, where it looks for them."""
+    out = subprocess.run(['ldd', program], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r'(/[^ ]+) \(0x', out))
+
+
+def build_archive(path, guest, server, preload):
+    archive = Archive()
+    archive.device('dev/console', 5, 1)
+    archive.file('init', guest)
+    programs = [guest]
+    if server:
+        archive.file('cmwq-demo-server', server)
+        archive.file('libcmwq-preload.so', preload)
+        programs += [server, preload]
+    for library in sorted(set().union(*(libraries(p) for p in programs))):
+        archive.file(library, os.path.realpath(library))
+    archive.write(path)
+
+
+def find_kernel(folder):
+    kernel = os.environ.get('CMWQ_GUEST_KERNEL')
+    if kernel:
+        return kernel
+    found = sorted(glob.glob(f'{folder}/boot/vmlinuz-*')) if folder else []
+    if not found:
+        skip(f'no kernel for the guest: tools/lib/guest_kernel.sh {folder} fetches it')
+    return found[-1]
+
+
+def boot(kernel, archive, seconds, plain_seconds):
+    """What the machine wrote on its console."""
+    command = [QEMU, '-accel', 'tcg,thread=multi', '-smp', str(CPUS), '-m', '512', '-nodefaults',
+               '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio',
+               '-kernel', kernel, '-initrd', archive,
+               '-append', 'console=ttyS0 quiet panic=-1 reboot=t tsc=unstable rcupdate.rcu_expedited=1 '
+                          f'-- {seconds} {plain_seconds}']
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as machine:
+        try:
+            out, _ = machine.communicate(timeout=360)
+        except subprocess.TimeoutExpired:
+            machine.kill()
+            out, _ = machine.communicate()
+    return out.decode(errors='replace').replace('\r', '')
+
+
+def judge(r, text, with_server):
+    """What is wrong, a line each."""
+    wrong = []
+
+    def expect(holds, what):
+        if not holds:
+            wrong.append(what)
+
+    if 'done' not in r:
+        return ['the guest did not come to its end']
+    for name in ('cmwq', 'plain'):
+        expect(r[f'{name}.queued'] == r[f'{name}.executed'] + r[f'{name}.cancelled'],
+               f'{name}: items lost or executed twice')
+        expect(r[f'{name}.offline'] > 0, f'{name}: no CPU was taken offline')
+    expect(r['cmwq.unnoticed'] == 0, 'CPUs went offline unnoticed')
+    expect(r['cmwq.cpus'] == CPUS, 'not all CPUs are used again')
+    expect(r['cmwq.bound_threads'] > 0 and r['cmwq.bound_right'] == r['cmwq.bound_threads'],
+           'workers are not on their CPUs afterwards')
+    # What also holds up a thread that does nothing but sleep is the machine, or the quota.
+    expect(r['cmwq.longest_delay_us'] < STALL_US + 10 * r['cmwq.heartbeat_us'], 'an item waited too long')
+    expect(r['quota.milli'] == 1500, 'the quota was not noticed')
+    if with_server:
+        expect(r['server.failed'] == 0 and r['server.answered'] > 0, 'requests to the server failed')
+        expect(r['server.exit'] == 0, 'the server did not end well')
+        expect('cmwq report' in text, 'the server was not under the preload')
+    expect('Kernel panic' not in text and 'invariant' not in text, 'something said so')
+    return wrong
+
+
+def show(r):
+    rows = [('CPUs taken offline', 'offline'), ('cpuset shrunk and grown', 'cpuset'), ('quota changed', 'quota'),
+            ('items queued', 'queued'), ('items executed', 'executed'), ('items cancelled', 'cancelled'),
+            ('event to first item served elsewhere, p50 us', 'served_p50_us'), ('  p99 us', 'served_p99_us'),
+            ('  longest us', 'served_longest_us'), ('event to the CPU given up, p50 us', 'noticed_p50_us'),
+            ('  p99 us', 'noticed_p99_us'), ('longest delay of any item us', 'longest_delay_us'),
+            ('longest nap of a thread that sleeps 1 ms, us', 'heartbeat_us'),
+            ('threads bound to a CPU', 'bound_threads'), ('  on it afterwards', 'bound_right')]
+    print(f'{"":46} {"cmwq":>10} {"plain pool":>10}')
+    for title, key in rows:
+        print(f'{title:46} {r.get("cmwq." + key, "-"):>10} {r.get("plain." + key, "-"):>10}')
+    for key in ('server.answered', 'server.failed', 'server.longest_wait_us', 'quota.noticed_us'):
+        print(f'{key:46} {r.get(key, "-"):>10}')
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--kernels')
+    parser.add_argument('guest')
+    parser.add_argument('server', nargs='?')
+    parser.add_argument('preload', nargs='?')
+    args = parser.parse_args()
+    if shutil.which(QEMU) is None:
+        skip(f'no {QEMU}: apt-get install qemu-system-x86')
+    if os.uname().machine != 'x86_64':
+        skip('the guest has the libraries of this machine, which is no x86-64')
+    kernel = find_kernel(args.kernels)
+    seconds = int(os.environ.get('CMWQ_HOTPLUG_SECONDS', '60'))
+    with tempfile.TemporaryDirectory(prefix='cmwq-hotplug-') as folder:
+        archive = f'{folder}/initrd'
+        build_archive(archive, args.guest, args.server, args.preload)
+        text = boot(kernel, archive, seconds, max(5, seconds // 3))
+    results = {m[1]: int(m[2]) for m in re.finditer(r'RESULT (\S+) (\d+)', text)}
+    show(results)
+    wrong = judge(results, text, bool(args.server))
+    if wrong:
+        print(text[-20000:])
+    for line in wrong:
+        print(f'WRONG: {line}')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

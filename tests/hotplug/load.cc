@@ -1,0 +1,321 @@
+#include "tests/hotplug/load.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "tools/demo/work.h"
+
+namespace cmwq::hotplug {
+namespace {
+
+constexpr int kItems = 256;
+constexpr int kProducers = 2;
+constexpr unsigned kPauseUs = 300;  // of a producer between two items: emulated CPUs are slow
+constexpr uint64_t kRounds = 5000;  // some 50 us of computing here
+
+// What an item does: it computes, and some wait, announced or not.
+void Work(uint32_t kind) {
+  if (kind % 8 == 0) {
+    cmwq_block_begin();
+    SleepUs(1000);
+    cmwq_block_end();
+  } else if (kind % 32 == 1) {
+    SleepUs(1000);
+  } else {
+    static std::atomic<uint64_t> sink;
+    sink.store(tools::Compute(kind, kRounds), std::memory_order_relaxed);
+  }
+}
+
+class CmwqLoad final : public Load {
+ public:
+  explicit CmwqLoad(int cpus) : cpus_(static_cast<unsigned>(cpus)), items_(kItems) {
+    queues_[0] = cmwq_alloc_workqueue("normal", 0, 0);
+    queues_[1] = cmwq_alloc_workqueue("high", CMWQ_HIGHPRI, 0);
+    queues_[2] = cmwq_alloc_workqueue("unbound", CMWQ_UNBOUND, 0);
+    queues_[3] = cmwq_alloc_workqueue("reclaim", CMWQ_MEM_RECLAIM, 1);
+    for (Item& item : items_) {
+      cmwq_work_init(&item.work, &Run);
+      item.load = this;
+    }
+  }
+
+  void Start() override {
+    for (int i = 0; i < kProducers; ++i) producers_.emplace_back([this, i] { Produce(i); });
+  }
+
+  void Stop() override {
+    stop_.store(true);
+    for (std::thread& t : producers_) t.join();
+    for (cmwq_workqueue* const wq : queues_) cmwq_drain_workqueue(wq);
+  }
+
+  uint64_t Probe(int cpu, int* ran_on) override {
+    ProbeItem probe;
+    cmwq_work_init(&probe.work, [](cmwq_work* w) {
+      auto* const p = reinterpret_cast<ProbeItem*>(w);
+      p->began_ns = NowNs();
+      p->cpu = sched_getcpu();
+    });
+    const uint64_t from = NowNs();
+    cmwq_queue_work_on(cpu, queues_[0], &probe.work);
+    queued_.fetch_add(1);
+    cmwq_flush_work(&probe.work);
+    executed_.fetch_add(1);
+    *ran_on = probe.cpu;
+    delay.See(probe.began_ns - from);
+    return probe.began_ns - from;
+  }
+
+  uint64_t queued() const override { return queued_.load(); }
+  uint64_t executed() const override { return executed_.load(); }
+  uint64_t cancelled() const override { return cancelled_.load(); }
+
+ private:
+  struct Item {
+    cmwq_work work;  // first
+    CmwqLoad* load;
+    std::atomic<bool> busy{false};
+    uint64_t queued_ns = 0;
+    uint32_t kind = 0;
+  };
+  struct ProbeItem {
+    cmwq_work work;  // first
+    uint64_t began_ns = 0;
+    int cpu = -1;
+  };
+
+  static void Run(cmwq_work* work) {
+    Item* const item = reinterpret_cast<Item*>(work);
+    CmwqLoad* const load = item->load;
+    load->delay.See(NowNs() - item->queued_ns);
+    Work(item->kind);
+    load->executed_.fetch_add(1);
+    item->busy.store(false);
+  }
+
+  void Produce(int seed) {
+    std::mt19937 random(static_cast<unsigned>(seed));
+    while (!stop_.load()) {
+      Item& item = items_[random() % kItems];
+      if (!item.busy.exchange(true)) {
+        item.queued_ns = NowNs();
+        item.kind = static_cast<uint32_t>(random());
+        queued_.fetch_add(1);
+        cmwq_workqueue* const wq = queues_[random() % 4];
+        const int cpu = random() % 2 == 0 ? CMWQ_CPU_ANY : static_cast<int>(random() % cpus_);
+        // Nobody else queues it: refused would mean lost, and the account will say so.
+        cmwq_queue_work_on(cpu, wq, &item.work);
+      } else if (random() % 4 == 0 && cmwq_cancel_work(&item.work)) {
+        cancelled_.fetch_add(1);
+        item.busy.store(false);
+      }
+      SleepUs(kPauseUs);
+    }
+  }
+
+  const unsigned cpus_;
+  std::vector<Item> items_;
+  cmwq_workqueue* queues_[4];
+  std::vector<std::thread> producers_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> queued_{0}, executed_{0}, cancelled_{0};
+};
+
+// One pinned thread and one queue per CPU.
+class PlainLoad final : public Load {
+ public:
+  explicit PlainLoad(int cpus) {
+    for (int cpu = 0; cpu < cpus; ++cpu) lanes_.push_back(std::make_unique<Lane>());
+    for (int cpu = 0; cpu < cpus; ++cpu) {
+      Lane& lane = *lanes_[static_cast<size_t>(cpu)];
+      lane.thread = std::thread([this, &lane] { Serve(lane); });
+      char name[16];
+      snprintf(name, sizeof(name), "plain/%d", cpu);
+      pthread_setname_np(lane.thread.native_handle(), name);
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(cpu, &one);
+      pthread_setaffinity_np(lane.thread.native_handle(), sizeof(one), &one);
+    }
+  }
+
+  void Start() override {
+    for (int i = 0; i < kProducers; ++i) producers_.emplace_back([this, i] { Produce(i); });
+  }
+
+  void Stop() override {
+    stop_.store(true);
+    for (std::thread& t : producers_) t.join();
+    for (auto& lane : lanes_) {
+      {
+        std::lock_guard<std::mutex> hold(lane->mu);
+        lane->end = true;
+      }
+      lane->more.notify_one();
+      lane->thread.join();
+    }
+  }
+
+  uint64_t Probe(int cpu, int* ran_on) override {
+    std::mutex mu;
+    std::condition_variable done;
+    uint64_t began_ns = 0;
+    const uint64_t from = NowNs();
+    Queue(cpu, [&] {
+      std::lock_guard<std::mutex> hold(mu);
+      began_ns = NowNs();
+      *ran_on = sched_getcpu();
+      done.notify_one();
+    });
+    std::unique_lock<std::mutex> hold(mu);
+    done.wait(hold, [&] { return began_ns != 0; });
+    return began_ns - from;
+  }
+
+  uint64_t queued() const override { return queued_.load(); }
+  uint64_t executed() const override { return executed_.load(); }
+  uint64_t cancelled() const override { return 0; }
+
+ private:
+  struct Lane {
+    std::mutex mu;
+    std::condition_variable more;
+    std::deque<std::pair<uint64_t, std::function<void()>>> items;
+    bool end = false;
+    std::thread thread;
+  };
+
+  void Queue(int cpu, std::function<void()> fn) {
+    Lane& lane = *lanes_[static_cast<size_t>(cpu)];
+    queued_.fetch_add(1);
+    {
+      std::lock_guard<std::mutex> hold(lane.mu);
+      lane.items.emplace_back(NowNs(), std::move(fn));
+    }
+    lane.more.notify_one();
+  }
+
+  void Serve(Lane& lane) {
+    std::unique_lock<std::mutex> hold(lane.mu);
+    for (;;) {
+      lane.more.wait(hold, [&] { return lane.end || !lane.items.empty(); });
+      if (lane.items.empty()) return;
+      const auto item = std::move(lane.items.front());
+      lane.items.pop_front();
+      hold.unlock();
+      delay.See(NowNs() - item.first);
+      executed_.fetch_add(1);
+      item.second();
+      hold.lock();
+    }
+  }
+
+  void Produce(int seed) {
+    std::mt19937 random(static_cast<unsigned>(seed));
+    while (!stop_.load()) {
+      const auto kind = static_cast<uint32_t>(random());
+      Queue(static_cast<int>(random() % lanes_.size()), [kind] { Work(kind); });
+      SleepUs(kPauseUs);
+    }
+  }
+
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<std::thread> producers_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> queued_{0}, executed_{0};
+};
+
+int Connect(const char* path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+// One request and its answer, to the end of the line.
+bool Ask(int fd, unsigned number) {
+  char text[64];
+  const int n = snprintf(text, sizeof(text), number % 2 == 0 ? "GET %u %u\n" : "PUT %u %u 7\n",
+                         number % 100, number);
+  if (write(fd, text, static_cast<size_t>(n)) != n) return false;
+  size_t used = 0;
+  while (used < sizeof(text) - 1) {
+    const ssize_t got = read(fd, text + used, sizeof(text) - 1 - used);
+    if (got <= 0) return false;
+    used += static_cast<size_t>(got);
+    if (text[used - 1] == '\n') break;
+  }
+  text[used] = '\0';
+  unsigned answered = 0;
+  return sscanf(text, "%u ", &answered) == 1 && answered == number;
+}
+
+}  // namespace
+
+uint64_t NowNs() {
+  timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(ts.tv_nsec);
+}
+
+void SleepUs(unsigned us) {
+  const timespec ts = {us / 1'000'000, static_cast<long>(us % 1'000'000) * 1000};
+  nanosleep(&ts, nullptr);
+}
+
+std::unique_ptr<Load> MakeCmwqLoad(int cpus) { return std::make_unique<CmwqLoad>(cpus); }
+std::unique_ptr<Load> MakePlainLoad(int cpus) { return std::make_unique<PlainLoad>(cpus); }
+
+Heartbeat::Heartbeat() {
+  thread_ = std::thread([this] {
+    while (!stop_.load()) {
+      const uint64_t from = NowNs();
+      SleepUs(1000);
+      gap.See(NowNs() - from);
+    }
+  });
+}
+
+Heartbeat::~Heartbeat() {
+  stop_.store(true);
+  thread_.join();
+}
+
+Clients::Clients(const char* path, int n) {
+  for (int i = 0; i < n; ++i) threads_.emplace_back([this, path] { Run(path); });
+}
+
+void Clients::Run(const char* path) {
+  const int fd = Connect(path);
+  for (unsigned number = 0; !stop_.load(); ++number) {
+    const uint64_t from = NowNs();
+    if (fd < 0 || !Ask(fd, number)) {
+      failed_.fetch_add(1);
+      break;
+    }
+    wait.See(NowNs() - from);
+    answered_.fetch_add(1);
+    SleepUs(2000);
+  }
+  if (fd >= 0) close(fd);
+}
+
+void Clients::Stop() {
+  stop_.store(true);
+  for (std::thread& t : threads_) t.join();
+  threads_.clear();
+}
+
+}  // namespace cmwq::hotplug
