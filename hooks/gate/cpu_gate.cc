@@ -229,7 +229,7 @@ Wait CpuGate::WaitLoop(Member* m, uint64_t deadline_ns) {
   int n = Harvest(events);
   for (;;) {
     WakeList wakes;
-    bool granted, lead = false;
+    bool granted, lead = false, leave;
     {
       sync::MutexLock hold(lock_);
       if (leader_ == m) leader_ = nullptr;
@@ -240,7 +240,9 @@ Wait CpuGate::WaitLoop(Member* m, uint64_t deadline_ns) {
       granted = m->wait.load(std::memory_order_acquire) == kGranted;
       // With somebody ready there was no room a moment ago; if there is now, whoever made it says so.
       // The ready one itself must not lead: its event is spent.
-      lead = !granted && leader_ == nullptr && nr_ready_ == 0 && conc_.nr_running() < Limit();
+      // Under the lock: SetUse pokes whoever did not see it here.
+      leave = !granted && !used();
+      lead = !granted && !leave && leader_ == nullptr && nr_ready_ == 0 && conc_.nr_running() < Limit();
       if (lead) {
         leader_ = m;
         led_hint_.store(true, std::memory_order_relaxed);
@@ -252,6 +254,7 @@ Wait CpuGate::WaitLoop(Member* m, uint64_t deadline_ns) {
       m->wait.store(kAway, std::memory_order_relaxed);
       return Wait::kReady;
     }
+    if (leave) return Withdraw(m, Wait::kMoved);
     n = lead ? SleepLeading(m, events, deadline_ns) : SleepParked(m, deadline_ns);
     if (n == -EINTR) return Withdraw(m, Wait::kInterrupted);
     if (n == -ETIMEDOUT) return Withdraw(m, Wait::kTimeout);
@@ -326,7 +329,7 @@ Wait CpuGate::Withdraw(Member* m, Wait why) {
         m->ready = false;
         --nr_ready_;
         // A ready descriptor at the deadline is ready, not late.
-        if (why == Wait::kTimeout) why = Wait::kReady;
+        if (why == Wait::kTimeout) why = Wait::kReady;  // one that moves asks again at its new gate
       }
       --nr_waiting_;
       m->wait.store(kAway, std::memory_order_relaxed);
@@ -465,6 +468,7 @@ bool CpuGate::Tick() {
   const uint64_t bound = static_cast<uint64_t>(base::g_conf.gate_wait_ms) * base::kNsPerMs;
   WakeList wakes;
   bool collect, active;
+  const bool leaving = !used() && SendAway();
   const bool drifts = RepairDrift();
   {
     sync::MutexLock hold(lock_);
@@ -483,7 +487,7 @@ bool CpuGate::Tick() {
     Dispatch(nullptr, &wakes);
     last_requests_ = stats_.requests;
     collect = nr_waiting_ > 0 && leader_ == nullptr;
-    active = collect || nr_ready_ > 0 || drifts;
+    active = collect || nr_ready_ > 0 || drifts || leaving;
   }
   WakeAll(wakes);
   if (!collect) return active;

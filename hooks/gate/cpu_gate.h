@@ -84,6 +84,12 @@ class CpuGate final : public pool::Watched {
   // Child of fork: a handler may have forked in the middle of a wait, and its thread finds its way out.
   void AfterForkInChild() { lock_.ResetAfterFork(); }
 
+  // The process may use the CPU; its gate is one of those that members are spread over. Members of a gate
+  // that is not go to others at their next boundary, and who waits here is told to. See cpus.h.
+  void SetUse(bool allowed, bool used) CMWQ_EXCLUDES(lock_);
+  bool allowed() const { return allowed_.load(std::memory_order_relaxed); }
+  bool used() const { return used_cpu_.load(std::memory_order_relaxed); }
+
   GateStats Stats() CMWQ_EXCLUDES(lock_);
   template <class F>
   void ForEachMember(F visit) {
@@ -144,6 +150,7 @@ class CpuGate final : public pool::Watched {
   Wait Withdraw(Member* m, Wait why) CMWQ_EXCLUDES(lock_);
   void OnIdle() CMWQ_EXCLUDES(lock_);
   void GiveUp();
+  bool SendAway() CMWQ_EXCLUDES(lock_);
   static void TakePoke(Member* m);
   static bool Poke(Member* m);
   static int Limit() { return static_cast<int>(base::g_conf.gate_limit); }
@@ -178,6 +185,8 @@ class CpuGate final : public pool::Watched {
   std::atomic<Member*> top_hint_{nullptr};              // AT(Publish, Nudge): whom to poke
   std::atomic<bool> led_hint_{false};                   // AT(WaitLoop, WantsWatch): somebody leads
   std::atomic<uint64_t> presumed_{0};                   // AT(Presume, Report): relaxed, a count
+  std::atomic<bool> allowed_{true};                     // AT(SetUse, VirtualAffinity): relaxed
+  std::atomic<bool> used_cpu_{true};                    // AT(SetUse, WaitLoop): relaxed; set under lock_
   std::atomic<bool> lost_{false};                       // AT(GiveUp, WaitFor)
   int last_drift_ = 0;                                  // S: tick thread
   uint64_t drift_since_ns_ = 0;                         // S: tick thread; first look that saw it

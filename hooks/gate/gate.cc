@@ -14,6 +14,7 @@
 #include <new>
 
 #include "hooks/detect/spawn.h"
+#include "hooks/gate/cpus.h"
 #include "hooks/gate/fd_table.h"
 #include "hooks/gate/gates.h"
 #include "hooks/gate/host.h"
@@ -66,6 +67,13 @@ CpuGate* BuildGate(int index, int cpu) {
   return nullptr;
 }
 
+void Append(Gates* gates, CpuGate* gate) {
+  NoteOwn(gate, Origin::kOwn);
+  const int n = gates->n.load(std::memory_order_relaxed);
+  gates->gate[n] = gate;
+  gates->n.store(n + 1, std::memory_order_release);  // pairs with those who count up to it
+}
+
 // Fills the gates: one for each CPU that the process or the calling thread may use. False: give up,
 // with the reason logged.
 bool BuildGates(Gates* made) {
@@ -77,8 +85,7 @@ bool BuildGates(Gates* made) {
   for (int cpu = all.Next(0); cpu >= 0 && made->n < Gates::kMax; cpu = all.Next(cpu + 1)) {
     CpuGate* const gate = BuildGate(made->n, cpu);
     if (gate == nullptr) return false;
-    NoteOwn(gate, Origin::kOwn);
-    made->gate[made->n++] = gate;
+    Append(made, gate);
   }
   return made->n > 0;
 }
@@ -113,15 +120,18 @@ Gates* MakeGates() {
   }
   for (int i = 0; i < g_storage.n; ++i) g_storage.gate[i]->StartWatch();
   g_gates.store(&g_storage, std::memory_order_release);  // pairs with the load in CurrentGates
+  StartCpuWatch();
   return &g_storage;
 }
 
-// The gate with the fewest members among the CPUs that the thread may use; null: it may use none.
+// The gate with the fewest members among the CPUs that the thread may use; null: it may use none. Where
+// members are not bound to the CPUs of their gates, any will do.
 CpuGate* Emptiest(Gates* gates, const platform::CpuSet& allowed) {
   CpuGate* best = nullptr;
+  const bool limited = g_limited.load(std::memory_order_relaxed);
   for (int i = 0; i < gates->n; ++i) {
     CpuGate* const gate = gates->gate[i];
-    if (!allowed.Has(gate->cpu())) continue;
+    if (!gate->used() || (!limited && !allowed.Has(gate->cpu()))) continue;
     if (best == nullptr || gate->population() < best->population()) best = gate;
   }
   return best;
@@ -134,37 +144,53 @@ bool IsSingleThreaded() {
   return &__libc_single_threaded != nullptr && __libc_single_threaded != 0;
 }
 
-void Pin(Member* m, const platform::CpuSet& own_mask) {
-  if (base::g_conf.gate_pin == 0) return;
-  m->own_mask = own_mask;
+// What the thread may use as the program sees it.
+platform::CpuSet OwnMask(const Member* m) {
+  const platform::CpuSet allowed = AllowedCpus();
+  if (m->follows) return allowed;
+  const platform::CpuSet both = m->own_mask & allowed;
+  return both.Empty() ? m->own_mask : both;
+}
+
+// The CPU may have gone a moment ago: the next layout says so.
+void Pin(Member* m) {
+  if (base::g_conf.gate_pin == 0 || g_limited.load(std::memory_order_relaxed)) return;
   const int err = platform::CpuSet::Of(m->gate->cpu()).StoreAffinity(0);
   m->pinned = err == 0;
-  if (err < 0) {
+  if (err < 0 && err != -EINVAL) {
     CMWQ_WARN_ONCE("preload: cannot pin threads (errno %d); they stay where the kernel puts them",
                    -err);
   }
 }
 
-// Makes the calling thread a member. Null: it stays what it is. A process of one thread has nothing to
-// manage, and the servers that fork for each connection are spared our threads in every child.
-Member* Adopt() {
-  if (t_state.dead || t_state.own_affinity || IsSingleThreaded()) return nullptr;
-  Gates* gates = CurrentGates();
-  if (gates == nullptr) gates = MakeGates();
-  if (gates == nullptr) return nullptr;
-  platform::CpuSet allowed;
-  if (allowed.LoadAffinity(0) < 0) return nullptr;
-  CpuGate* const gate = Emptiest(gates, allowed);
+// Makes the calling thread, which may use `own`, a member. Null: it stays what it is.
+Member* Join(Gates* gates, const platform::CpuSet& own, bool follows) {
+  CpuGate* const gate = Emptiest(gates, own);
   if (gate == nullptr || gate->lost()) return nullptr;
   ++t_state.depth;  // what follows may call wrapped functions
   Member* const m = gate->Take();
   if (m != nullptr) {
-    Pin(m, allowed);
+    m->own_mask = own;
+    m->follows = follows;
+    m->layout = g_layout.load(std::memory_order_relaxed);
+    Pin(m);
     if (g_host.arm_thread_exit != nullptr) g_host.arm_thread_exit();
     t_state.worker = m;
   }
   --t_state.depth;
   return m;
+}
+
+// A process of one thread has nothing to manage, and the servers that fork for each connection are spared
+// our threads in every child.
+Member* Adopt() {
+  if (t_state.dead || t_state.own_affinity || IsSingleThreaded()) return nullptr;
+  Gates* gates = CurrentGates();
+  if (gates == nullptr) gates = MakeGates();
+  if (gates == nullptr) return nullptr;
+  platform::CpuSet own;
+  if (own.LoadAffinity(0) < 0) return nullptr;
+  return Join(gates, own, own == AllowedCpus());
 }
 
 Member* Self() {
@@ -183,6 +209,34 @@ Member* MemberOf(uint32_t waiter) {
 void Leave(Member* m) {
   t_state.worker = nullptr;
   m->gate->Release(m);
+}
+
+// The layout has changed, or the member's CPU is not used any more. Null: it is no member any more.
+[[gnu::noinline]] Member* Relocate(Member* m) {
+  Gates* const gates = CurrentGates();
+  const uint32_t layout = g_layout.load(std::memory_order_acquire);  // pairs with the add in SetCpus
+  const platform::CpuSet own = OwnMask(m);
+  CpuGate* const best = Emptiest(gates, own);
+  const bool crowded = best != nullptr && m->gate->population() - best->population() > 1;
+  if (m->gate->used() && !crowded) {
+    m->layout = layout;
+    if (m->pinned && g_limited.load(std::memory_order_relaxed)) {
+      own.StoreAffinity(0);
+      m->pinned = false;
+    }
+    Pin(m);
+    return m;
+  }
+  const platform::CpuSet kept = m->own_mask;
+  const bool follows = m->follows;
+  if (m->pinned) own.StoreAffinity(0);
+  Leave(m);
+  return Join(gates, follows ? own : kept, follows);
+}
+
+Member* InItsPlace(Member* m) {
+  const bool right = m->gate->used() && m->layout == g_layout.load(std::memory_order_relaxed);
+  return __builtin_expect(right, 1) ? m : Relocate(m);
 }
 
 // A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. A call inside the
@@ -204,6 +258,18 @@ void Leave(Member* m) {
 
 Gates* CurrentGates() { return g_gates.load(std::memory_order_acquire); }
 void SetHost(const HostOps& ops) { g_host = ops; }
+bool HasHostThreads() { return g_host.create_thread != nullptr; }
+int CreateHostThread(void* (*fn)(void*), unsigned long stack) {
+  return g_host.create_thread(fn, nullptr, stack);
+}
+
+bool AddGate(Gates* gates, int cpu) {
+  CpuGate* const gate = BuildGate(gates->n, cpu);
+  if (gate == nullptr) return false;
+  gate->StartWatch();
+  Append(gates, gate);
+  return true;
+}
 
 bool Init(const char** why) {
   base::ParseConf(secure_getenv("CMWQ_CONF"), &base::g_conf);
@@ -268,16 +334,9 @@ uint64_t DeadlineOf(int64_t timeout_ns) {
 
 }  // namespace
 
-Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
-  if (timeout_ns == 0) return Wait::kPlain;
-  FdEntry* const e = g_fds.At(fd);
-  Member* const m = Self() != nullptr ? Self() : Adopt();
-  if (m == nullptr || e == nullptr) return Wait::kPlain;
-  if (m->placed.load(std::memory_order_relaxed)) {
-    t_state.own_affinity = 1;
-    Leave(m);
-    return Wait::kPlain;
-  }
+namespace {
+
+Wait WaitAt(Member* m, FdEntry* e, int fd, uint32_t events, uint64_t deadline_ns, bool cancellable) {
   Claim claim(e, m);
   if (!claim.held()) return Wait::kPlain;
   m->cancellable = cancellable;
@@ -285,8 +344,7 @@ Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
   // is cancelled then, and its depth keeps the rest of its life plain.
   ++t_state.depth;
   EnterPhase(m, pool::Phase::kEngine);
-  const Wait result =
-      m->gate->WaitFor(m, fd, events, DeadlineOf(timeout_ns), &e->home, HomeOf(m->gate));
+  const Wait result = m->gate->WaitFor(m, fd, events, deadline_ns, &e->home, HomeOf(m->gate));
   EnterPhase(m, pool::Phase::kItem);
   m->frame = nullptr;
   --t_state.depth;
@@ -294,9 +352,32 @@ Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
   return result;
 }
 
+}  // namespace
+
+Wait WaitInput(int fd, uint32_t events, int64_t timeout_ns, bool cancellable) {
+  if (timeout_ns == 0) return Wait::kPlain;
+  FdEntry* const e = g_fds.At(fd);
+  const uint64_t deadline_ns = DeadlineOf(timeout_ns);
+  for (;;) {
+    Member* m = Self() != nullptr ? Self() : Adopt();
+    if (m == nullptr || e == nullptr) return Wait::kPlain;
+    if (m->placed.load(std::memory_order_relaxed)) {
+      t_state.own_affinity = 1;
+      Leave(m);
+      return Wait::kPlain;
+    }
+    m = InItsPlace(m);
+    if (m == nullptr) return Wait::kPlain;
+    const Wait result = WaitAt(m, e, fd, events, deadline_ns, cancellable);
+    if (result != Wait::kMoved) return result;
+  }
+}
+
 void Admit() {
-  Member* const m = Self();
+  Member* m = Self();
   if (m == nullptr || t_state.depth != 0 || t_state.held_locks != 0) return;
+  m = InItsPlace(m);
+  if (m == nullptr) return;
   ++t_state.depth;
   m->cancellable = false;
   EnterPhase(m, pool::Phase::kEngine);
@@ -402,11 +483,20 @@ bool IsPinned(const Member* m) {
 
 }  // namespace
 
+int ProgramAffinity(platform::CpuSet* set) {
+  const Member* const m = MemberByTid(base::Pid());
+  if (!IsPinned(m)) return platform::ProcessAffinity(set);
+  if (m->follows) return -EPERM;
+  *set = m->own_mask;
+  return 0;
+}
+
 bool VirtualAffinity(int tid, unsigned long* mask, unsigned long bytes) {
   const Member* const m = MemberByTid(tid);
   if (!IsPinned(m)) return false;
   const unsigned long have = platform::CpuSet::kBytes;
-  memcpy(mask, m->own_mask.words(), bytes < have ? bytes : have);
+  const platform::CpuSet own = OwnMask(m);
+  memcpy(mask, own.words(), bytes < have ? bytes : have);
   if (bytes > have) memset(reinterpret_cast<char*>(mask) + have, 0, bytes - have);
   return true;
 }
@@ -414,7 +504,7 @@ bool VirtualAffinity(int tid, unsigned long* mask, unsigned long bytes) {
 void NoteOwnPlacement(int tid) {
   Member* const m = MemberByTid(tid);
   // The program's call may be refused: then the thread is to be where the program last put it.
-  if (IsPinned(m)) m->own_mask.StoreAffinity(tid);
+  if (IsPinned(m)) OwnMask(m).StoreAffinity(tid);
   if (tid == 0 || tid == base::Tid()) {
     t_state.own_affinity = 1;
     // In the middle of a wait (a handler places its thread) it leaves after the wait.
@@ -425,7 +515,7 @@ void NoteOwnPlacement(int tid) {
 }
 
 UnpinForCreate::UnpinForCreate() : pinned_(IsPinned(Self())) {
-  if (pinned_) Self()->own_mask.StoreAffinity(0);
+  if (pinned_) OwnMask(Self()).StoreAffinity(0);
 }
 
 UnpinForCreate::~UnpinForCreate() {
@@ -440,7 +530,7 @@ void ThreadExit() {
 // The epoll sets are shared with the parent: the child must not touch them, only let go of them.
 void AfterForkInChild() {
   Member* const m = Self();
-  if (IsPinned(m)) m->own_mask.StoreAffinity(0);
+  if (IsPinned(m)) OwnMask(m).StoreAffinity(0);
   if (m != nullptr) m->audit = nullptr;  // the way out of a wait leads past it; its ring was not inherited
   // From the storage: another thread of the parent may have been making them.
   for (int i = 0; i < g_storage.n; ++i) g_storage.gate[i]->AfterForkInChild();
@@ -452,6 +542,7 @@ void AfterForkInChild() {
   g_gates.store(nullptr, std::memory_order_relaxed);
   g_making.store(0, std::memory_order_relaxed);
   g_tick_state.store(0, std::memory_order_relaxed);
+  ResetCpuWatchAfterFork();
   pool::ForgetDetectors();
   pool::ForgetSwitchAudits();
 }

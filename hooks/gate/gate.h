@@ -74,6 +74,7 @@ enum class Wait : uint8_t {
   kReady,        // the descriptor is (or was a moment ago) ready: now make the real, non-waiting call
   kTimeout,      // the time is over: report the call's time-out
   kInterrupted,  // a signal handler ran: report EINTR where the call would
+  kMoved,        // inside the gate only: the CPU is not used any more, wait at another
   kPlain,        // the gate does not manage this wait: make the real call (inside a Bracket)
 };
 

@@ -1,4 +1,4 @@
-// The process's gates, one per usable CPU, made at the first adoption.
+// The process's gates, one per CPU, made at the first adoption and when CPUs come.
 
 #ifndef CMWQ_HOOKS_GATE_GATES_H_
 #define CMWQ_HOOKS_GATE_GATES_H_
@@ -9,12 +9,19 @@ namespace cmwq::gate {
 
 struct Gates {
   static constexpr int kMax = 256;
-  CpuGate* gate[kMax];  // I: after publication
-  int n;                // I: after publication
+  CpuGate* gate[kMax];  // I: those below n
+  std::atomic<int> n;   // AT(SetCpus, CurrentGates): grows when CPUs come
 };
 
 // Null before the first adoption, in a forked child, and where gates cannot be made.
 Gates* CurrentGates();
+// Makes the gate of one more CPU; the last step is the count. False: it cannot be made.
+bool AddGate(Gates* gates, int cpu);
+// The mask that the program gave its main thread; -EPERM while that says no more than the process's CPUs.
+int ProgramAffinity(platform::CpuSet* set);
+// HostOps::create_thread, if there is one.
+bool HasHostThreads();
+int CreateHostThread(void* (*fn)(void*), unsigned long stack);
 
 }  // namespace cmwq::gate
 

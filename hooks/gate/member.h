@@ -40,6 +40,8 @@ struct Member {
   bool in_block;                       // S: EnterSlow did something that LeaveSlow must undo
   bool pinned;                         // S: bound to the gate's CPU by us
   std::atomic<bool> placed;            // AT(NoteOwnPlacement, WaitInput): relaxed, it has to leave
+  bool follows;                        // S: the program may use what the process may; else own_mask; read by VirtualAffinity
+  uint32_t layout;                     // S: of the CPUs, as of its last look (cpus.h)
   const void* frame;                   // S: of its sleep in the present wait; null: none
   platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
   pool::SwitchAudit* audit;            // S: null: its switches are not counted

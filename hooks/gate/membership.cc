@@ -107,6 +107,33 @@ void CpuGate::Release(Member* m) {
   if (last) OnIdle();
 }
 
+// Context: whoever follows the CPUs. Wakes every waiter of a gate that is left.
+void CpuGate::SetUse(bool allowed, bool used) {
+  allowed_.store(allowed, std::memory_order_relaxed);
+  {
+    sync::MutexLock hold(lock_);
+    used_cpu_.store(used, std::memory_order_relaxed);
+  }
+  if (!used) SendAway();
+}
+
+// Also by the tick until they are gone: a harvest may have taken the leader's kick before it saw it.
+bool CpuGate::SendAway() {
+  bool waiting, led;
+  {
+    sync::MutexLock hold(lock_);
+    waiting = nr_waiting_ > 0;
+    led = leader_ != nullptr;
+  }
+  if (!waiting) return false;
+  ForEachMember([](Member* m) { Poke(m); });
+  if (led) {
+    const uint64_t one = 1;
+    base::Sys(SYS_write, kick_fd_, &one, sizeof(one));
+  }
+  return true;
+}
+
 GateStats CpuGate::Stats() {
   sync::MutexLock hold(lock_);
   return stats_;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "hooks/detect/spawn.h"
+#include "hooks/gate/cpus.h"
 #include "hooks/gate/gate.h"
 #include "hooks/gate/gates.h"
 #include "runtime/base/conf.h"
@@ -124,6 +125,14 @@ void Report(int fd) {
   if (gates == nullptr) {
     Line(fd).Name("  no thread waited for input on an accepted descriptor: nothing was managed", 0);
     return;
+  }
+  char cpus[128];
+  AllowedCpus().Format(cpus, sizeof(cpus));
+  const uint32_t quota = CpuQuotaMilli();
+  {
+    Line line(fd);
+    line.Name("  CPUs ", 0).Name(cpus, 0);
+    if (quota != 0) line.Name(", quota in thousandths ", 0).Number(quota, 0);
   }
   Line(fd)
       .Name("  pool", 8)

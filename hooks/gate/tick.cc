@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 
+#include "hooks/gate/cpus.h"
 #include "hooks/gate/gates.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/sys.h"
@@ -42,7 +43,8 @@ void* TickMain(void*) {
   for (;;) {
     while (g_tick_state.load(std::memory_order_seq_cst) == 0) base::FutexWait(&g_tick_state, 0);
     const struct timespec ts = base::ToTimespec(base::g_conf.tick_ms * base::kNsPerMs);
-    base::Sys(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, nullptr);
+    if (!CpuLookWanted()) base::Sys(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, nullptr);
+    LookAtCpus();
     if (TickAll()) {
       quiet = 0;
       continue;
@@ -52,7 +54,7 @@ void* TickMain(void*) {
     // seq_cst: pairs with the load in ArmTick. Either the armer sees "dormant" and wakes us, or we see
     // what it left.
     g_tick_state.store(0, std::memory_order_seq_cst);
-    if (TickAll()) g_tick_state.store(1, std::memory_order_seq_cst);
+    if (TickAll() || CpuLookWanted()) g_tick_state.store(1, std::memory_order_seq_cst);
   }
 }
 

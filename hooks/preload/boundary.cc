@@ -78,6 +78,7 @@ InputWait::Next InputWait::Wait() {
       if (deadline_ns_ < 0 && RestartsAfterHandlers()) return Next::kTryAgain;
       errno = EINTR;
       return Next::kFail;
+    case gate::Wait::kMoved:
     case gate::Wait::kPlain:
       break;
   }

@@ -103,6 +103,7 @@ int PollAtBoundary(struct pollfd* fds, int64_t timeout_ns, Wait wait) {
       case gate::Wait::kInterrupted:
         errno = EINTR;
         return -1;
+      case gate::Wait::kMoved:
       case gate::Wait::kPlain: {
         int ready;
         {

@@ -31,13 +31,16 @@ bool Apply(const platform::CpuGrant& grant, void*) {
 
 constinit platform::CpuGrantReader g_reader{"", &ProgramAffinity};
 constinit platform::Uevents g_uevents;
-constinit platform::CpuWatch g_watch{&g_reader, &g_uevents, &Apply, nullptr};
+void OnEvent(void*);
+
+constinit platform::CpuWatch g_watch{&g_reader, &g_uevents, &Apply, &OnEvent, nullptr};
 
 constinit platform::SoonTimer g_timer;                 // L: see SoonTimer
 constinit platform::EventThread* g_events = nullptr;   // I: after StartCpuWatch
 constinit std::atomic<bool> g_armed{false};            // AT(OnWork, Fire): the timer is requested or armed
 constinit bool g_threaded = false;                     // S: event thread; the watch's own thread was made
 constinit uint64_t g_next_ns = 0;                      // S: event thread; not before that
+constinit bool g_event = false;                        // L: of the event thread (kTimer); do not wait for it
 static_assert(offsetof(platform::SoonTimer, timer) == 0);
 
 uint64_t PeriodNs() { return static_cast<uint64_t>(base::g_conf.cpu_watch_ms) * base::kNsPerMs; }
@@ -47,6 +50,16 @@ void OnWork() {
   // Whoever arms it, looks for all; Fire asks the pools once more after it has cleared the flag.
   if (g_armed.load(std::memory_order_relaxed) || g_armed.exchange(true, std::memory_order_acq_rel)) return;
   g_events->ArmSoon(&g_timer, 0);
+}
+
+// Context: the watch's thread. Takes kTimer.
+void OnEvent(void*) CMWQ_NO_TSA {
+  sync::MutexLock hold(g_events->mu);
+  g_event = true;
+  // If it is requested, or firing, it will see the flag.
+  if (g_events->DisarmLocked(&g_timer.timer) || !g_armed.exchange(true, std::memory_order_acq_rel)) {
+    g_events->ArmLocked(&g_timer.timer, 0);
+  }
 }
 
 void* WatchMain(void*) {
@@ -79,11 +92,14 @@ bool AnyAwake() {
 // so nobody requests it meanwhile.
 void Fire(platform::Timer* t) CMWQ_NO_TSA {
   const uint64_t now = Runtime::Get().env()->NowNs();
-  if (now < g_next_ns) return g_events->ArmLocked(t, g_next_ns);
-  g_events->mu.Unlock();
-  if (!g_threaded) MakeThread();
-  g_watch.Look();
-  g_events->mu.Lock();
+  if (now < g_next_ns && !g_event) return g_events->ArmLocked(t, g_next_ns);
+  do {
+    g_event = false;
+    g_events->mu.Unlock();
+    if (!g_threaded) MakeThread();
+    g_watch.Look();
+    g_events->mu.Lock();
+  } while (g_event);
   g_next_ns = Runtime::Get().env()->NowNs() + PeriodNs();
   g_armed.store(false, std::memory_order_release);
   // The pools' locks order this: who armed a watchdog before we look at its pool is seen here, who does
@@ -107,6 +123,7 @@ void ResetCpuWatchAfterFork() {
   g_armed.store(false, std::memory_order_relaxed);
   g_threaded = false;
   g_next_ns = 0;
+  g_event = false;
 }
 
 uint32_t CpuQuotaMilli() { return g_watch.quota_milli(); }

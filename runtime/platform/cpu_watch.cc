@@ -46,12 +46,12 @@ void CpuWatch::Run() {
   if (!events_->Open()) return;
   tid_.store(base::Tid(), std::memory_order_release);  // pairs with the loads in LookOnce and Moved
   // What changed before the first event could be received.
-  Look();
+  wanted_(arg_);
   for (;;) {
     switch (events_->Wait()) {
       case CpuEvent::kCpus:
       case CpuEvent::kLost:
-        Look();
+        wanted_(arg_);
         break;
       case CpuEvent::kOther:
         break;

@@ -1,7 +1,9 @@
 // CpuWatch: notices that the grant (cpu_grant.h) has changed, and says so.
 //
-// A thread of its own sleeps in the socket of the kernel's events. What sends no event is found by looking,
-// which is for whoever is awake anyway: Look. An idle process is not woken.
+// A thread of its own sleeps in the socket of the kernel's events, and asks for a look at each. What sends no
+// event is found by looking, which is for whoever is awake anyway: Look. An idle process is not woken. The
+// thread does not look itself: it has a descriptor table of its own, and threads and descriptors that it
+// made would be in that one.
 //
 // Threads that were placed may be moved without a change of the grant: taskset -a, or kernels before 6.2,
 // which forget every mask in a cpuset that changes, be it for a moment. The thread binds itself to one CPU
@@ -24,11 +26,14 @@ class CpuWatch {
   // all could be done, call again at the next look.
   using Changed = bool (*)(const CpuGrant& grant, void* arg);
 
-  constexpr CpuWatch(CpuGrantReader* reader, CpuEvents* events, Changed changed, void* arg)
-      : reader_(reader), events_(events), changed_(changed), arg_(arg) {}
+  // Has a thread that shares the program's descriptors call Look soon. Context: Run, no locks held.
+  using Wanted = void (*)(void* arg);
+
+  constexpr CpuWatch(CpuGrantReader* reader, CpuEvents* events, Changed changed, Wanted wanted, void* arg)
+      : reader_(reader), events_(events), changed_(changed), wanted_(wanted), arg_(arg) {}
 
   // Reads everything, and calls Changed if there is something to say; always the first time. Returns at
-  // once while another thread does, which then reads once more. Context: as Changed; no locks held.
+  // once while another thread does, which then reads once more. Context: as Changed; no locks held; not Run.
   void Look();
   // The thread's body. Returns when there are no events, or no more of them.
   void Run();
@@ -45,6 +50,7 @@ class CpuWatch {
   CpuGrantReader* const reader_;             // S: whoever looks
   CpuEvents* const events_;                  // I
   const Changed changed_;                    // I
+  const Wanted wanted_;                      // I
   void* const arg_;                          // I
   std::atomic<uint32_t> looks_{0};           // AT(Look, Look): wanted and not done; 0: nobody looks
   std::atomic<uint32_t> quota_milli_{0};     // AT(LookOnce, quota_milli): relaxed, a number to show

@@ -192,6 +192,7 @@ void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, c
   Result(name + ".cancelled", load->cancelled());
   Result(name + ".longest_delay_us", load->delay.ns() / 1000);
   Result(name + ".heartbeat_us", heartbeat.gap.ns() / 1000);
+  Result(name + ".strangers", static_cast<uint64_t>(load->strangers.load()));
   Result(name + ".bound_threads", static_cast<uint64_t>(placed.threads));
   Result(name + ".bound_right", static_cast<uint64_t>(placed.right));
   if (follow) Result(name + ".cpus", static_cast<uint64_t>(core::UsableCpus().Count()));

@@ -132,6 +132,7 @@ def judge(r, text, with_server):
     expect(r['cmwq.cpus'] == CPUS, 'not all CPUs are used again')
     expect(r['cmwq.bound_threads'] > 0 and r['cmwq.bound_right'] == r['cmwq.bound_threads'],
            'workers are not on their CPUs afterwards')
+    expect(r['cmwq.strangers'] == 0, 'items ran in threads without the program\'s descriptors')
     # What also holds up a thread that does nothing but sleep is the machine, or the quota.
     expect(r['cmwq.longest_delay_us'] < STALL_US + 10 * r['cmwq.heartbeat_us'], 'an item waited too long')
     expect(r['quota.milli'] == 1500, 'the quota was not noticed')

@@ -1,5 +1,6 @@
 #include "tests/hotplug/load.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <random>
+#include <string>
 
 #include "tools/demo/work.h"
 
@@ -97,6 +99,8 @@ class CmwqLoad final : public Load {
     Item* const item = reinterpret_cast<Item*>(work);
     CmwqLoad* const load = item->load;
     load->delay.See(NowNs() - item->queued_ns);
+    // Made by whatever thread: every worker has the program's descriptors.
+    if (fcntl(load->descriptor_, F_GETFD) < 0) load->strangers.fetch_add(1);
     Work(item->kind);
     load->executed_.fetch_add(1);
     item->busy.store(false);
@@ -123,6 +127,7 @@ class CmwqLoad final : public Load {
   }
 
   const unsigned cpus_;
+  const int descriptor_ = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   std::vector<Item> items_;
   cmwq_workqueue* queues_[4];
   std::vector<std::thread> producers_;
@@ -138,9 +143,8 @@ class PlainLoad final : public Load {
     for (int cpu = 0; cpu < cpus; ++cpu) {
       Lane& lane = *lanes_[static_cast<size_t>(cpu)];
       lane.thread = std::thread([this, &lane] { Serve(lane); });
-      char name[16];
-      snprintf(name, sizeof(name), "plain/%d", cpu);
-      pthread_setname_np(lane.thread.native_handle(), name);
+      const std::string name = "plain/" + std::to_string(cpu);
+      pthread_setname_np(lane.thread.native_handle(), name.c_str());
       cpu_set_t one;
       CPU_ZERO(&one);
       CPU_SET(cpu, &one);

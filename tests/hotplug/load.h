@@ -48,6 +48,7 @@ class Load {
   virtual uint64_t executed() const = 0;
   virtual uint64_t cancelled() const = 0;
   Longest delay;  // from queueing to the function
+  std::atomic<int> strangers{0};  // items that found a descriptor of the program closed
 };
 std::unique_ptr<Load> MakeCmwqLoad(int cpus);
 std::unique_ptr<Load> MakePlainLoad(int cpus);

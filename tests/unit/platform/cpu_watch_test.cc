@@ -247,10 +247,13 @@ class CpuWatchTest : public testing::Test {
     return !test->refuse_;
   }
 
+  // As the product has another thread do; the test does nothing meanwhile.
+  static void Wanted(void* self) { static_cast<CpuWatchTest*>(self)->watch_.Look(); }
+
   FakeRoot root_;
   ScriptedEvents events_;
   CpuGrantReader reader_{root_.folder().c_str(), &FakeAffinity};
-  CpuWatch watch_{&reader_, &events_, &Changed, this};
+  CpuWatch watch_{&reader_, &events_, &Changed, &Wanted, this};
   std::thread thread_;
   std::atomic<int> tid_{0};
   bool refuse_ = false;  // written while nobody looks
@@ -334,7 +337,7 @@ TEST_F(CpuWatchTest, LooksOnceMoreForThoseWhoCameMeanwhile) {
     CpuWatch* watch = nullptr;
     std::string said;
   } meanwhile{this};
-  CpuWatch watch(&reader_, &events_, &Meanwhile::Changed, &meanwhile);
+  CpuWatch watch(&reader_, &events_, &Meanwhile::Changed, nullptr, &meanwhile);
   meanwhile.watch = &watch;
   watch.Look();
   EXPECT_EQ(meanwhile.said, "0-7;1;");
