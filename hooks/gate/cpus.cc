@@ -64,7 +64,6 @@ bool SetCpus(const platform::CpuGrant& grant) {
     --left;
     used.Add(gate->cpu());
     gate->SetUse(true, true);
-    pool::PlaceDetector(gate->cpu());
   }
   // None of them has a gate, for want of descriptors: the old ones serve on.
   if (used.Empty()) return done;
@@ -72,6 +71,7 @@ bool SetCpus(const platform::CpuGrant& grant) {
     CpuGate* const gate = gates->gate[i];
     if (!used.Has(gate->cpu())) gate->SetUse(grant.cpus.Has(gate->cpu()), false);
   }
+  pool::RebindDetectors(grant.cpus);
   g_layout.fetch_add(1, std::memory_order_release);  // pairs with the load in Relocate
   ArmTick();  // it sends away who did not hear it
   return done;

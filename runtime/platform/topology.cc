@@ -153,7 +153,7 @@ void Topology::GroupShards(int shard_cores) {
 }
 
 bool Topology::ReadPossibleCpus(const char* root, CpuSet* cpus) {
-  char path[256], text[16384];
+  char path[256];
   base::RawFormat(path, sizeof(path), "%s/devices/system/cpu/possible", root);
   return ReadCpuList(path, cpus);
 }
