@@ -54,14 +54,13 @@ void ReportPool(int fd, pool::WorkerPool* pool) {
 void Runtime::Report(int fd) {
   if (!started()) return;
   char line[200];
-  const size_t n = base::RawFormat(
-      line, sizeof(line),
-      "cmwq report, pid %d (library)\n"
-      "  pool           created   peak  alive    executed  announced     found failures  maydays  drift\n",
-      base::Pid());
+  const size_t n = base::RawFormat(line, sizeof(line), "cmwq report, pid %d (library)\n", base::Pid());
   WriteLine(fd, line, n);
   pool::FdWriter cpus(fd);
   WriteCpus(&cpus);
+  constexpr char kColumns[] =
+      "  pool           created   peak  alive    executed  announced     found failures  maydays  drift\n";
+  WriteLine(fd, kColumns, sizeof(kColumns) - 1);
   table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });
   pool::FdWriter out(fd);
   pool::WriteSwitches(&out);

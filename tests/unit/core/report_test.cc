@@ -40,9 +40,11 @@ TEST(Report, EmptyBeforeTheStartThenOneLinePerUsedPool) {
   }
   cmwq_destroy_workqueue(wq);
   std::istringstream lines(Report());
-  std::string head, columns, row;
+  std::string head, cpus, columns, row;
   ASSERT_TRUE(std::getline(lines, head));
   EXPECT_NE(head.find("cmwq report, pid " + std::to_string(getpid())), std::string::npos) << head;
+  ASSERT_TRUE(std::getline(lines, cpus));
+  EXPECT_EQ(cpus.rfind("  CPUs ", 0), 0u) << cpus;
   ASSERT_TRUE(std::getline(lines, columns));
   // Where CPUs share no cache the test's thread may have moved from one unbound pool to another.
   long rows = 0, all_executed = 0;
