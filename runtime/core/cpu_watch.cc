@@ -83,7 +83,7 @@ void MakeThread() {
 bool AnyAwake() {
   bool awake = false;
   Runtime::Get().pools()->ForEachPool([&awake](pool::WorkerPool& pool) {
-    if (!awake && pool.Awake()) awake = true;
+    if (pool.Awake()) awake = true;  // of each: it forgets
   });
   return awake;
 }
@@ -102,7 +102,7 @@ void Fire(platform::Timer* t) CMWQ_NO_TSA {
   } while (g_event);
   g_next_ns = Runtime::Get().env()->NowNs() + PeriodNs();
   g_armed.store(false, std::memory_order_release);
-  // The pools' locks order this: who armed a watchdog before we look at its pool is seen here, who does
+  // The pools' locks order this: who had work before we look at its pool is seen here, who does
   // so afterwards sees the flag cleared.
   if (AnyAwake() && !g_armed.exchange(true, std::memory_order_acq_rel)) {
     g_events->ArmLocked(t, g_next_ns);

@@ -10,7 +10,7 @@ using Callback = void (*)();
 extern Callback g_before_live;
 // Called by each worker thread at its start; set by the runtime, may be null.
 extern Callback g_worker_start;
-// When something is pending in a pool whose watchdog sleeps: now and then under load, at once after a rest.
+// When something is pending in a pool for the first time since its Awake was asked, or its watchdog slept.
 // Under the pool's lock.
 extern Callback g_work_arrives;
 // After the report of a stall by the event thread, without locks.

@@ -127,7 +127,7 @@ class WorkerPool final : public Watched {
   bool Holds(const base::ListNode* node) CMWQ_REQUIRES(lock);
 
   PoolStats Stats() CMWQ_EXCLUDES(lock);
-  // Something is pending, or was when the watchdog last looked.
+  // Something is pending, or was since the last call.
   bool Awake() CMWQ_EXCLUDES(lock);
   // Ends the process if the pool or a queue with items here is inconsistent. Expensive; invariants.cc.
   void CheckInvariants() CMWQ_EXCLUDES(lock);
@@ -227,7 +227,7 @@ class WorkerPool final : public Watched {
     if (!tick_armed_ && bound()) ArmTickSlow();  // in an unbound pool nobody counts
   }
   void ArmStall() CMWQ_REQUIRES(lock) {
-    if (!stall_armed_) ArmStallSlow();
+    if (!noted_) ArmStallSlow();
   }
   void ArmTickSlow() CMWQ_REQUIRES(lock);
   void ArmStallSlow() CMWQ_REQUIRES(lock);
@@ -273,6 +273,7 @@ class WorkerPool final : public Watched {
   base::List worklist_ CMWQ_GUARDED_BY(lock);
   uint32_t nr_pending_ CMWQ_GUARDED_BY(lock) = 0;
   bool tick_armed_ CMWQ_GUARDED_BY(lock) = false;   // see PoolWatch
+  bool noted_ CMWQ_GUARDED_BY(lock) = false;       // stall_armed_, and pending work since the last Awake
   bool stall_armed_ CMWQ_GUARDED_BY(lock) = false;  // as tick_armed_
   bool at_boundary_ CMWQ_GUARDED_BY(lock) = false;  // whoever holds the lock is between two items
   uint64_t progress_ CMWQ_GUARDED_BY(lock) = 0;    // see PoolWatch

@@ -39,7 +39,9 @@ void WorkerPool::ArmTickSlow() {
 }
 
 void WorkerPool::ArmStallSlow() {
+  noted_ = true;
   if (g_work_arrives != nullptr) g_work_arrives();
+  if (stall_armed_) return;
   if (conf_->watchdog_thresh == 0) return;
   stall_armed_ = true;
   watch_.stall_progress = progress_;
@@ -177,7 +179,9 @@ int WorkerPool::RepairDrift() {
 
 bool WorkerPool::Awake() {
   sync::MutexLock hold(lock);
-  return stall_armed_ || nr_pending_ != 0;
+  const bool awake = noted_;
+  noted_ = nr_pending_ != 0 && stall_armed_;
+  return awake;
 }
 
 // Context: event thread, kTimer held; dropped and retaken to log.
@@ -193,7 +197,7 @@ void WorkerPool::StallFire(platform::Timer* t) {
   {
     sync::MutexLock hold(pool->lock);
     if (pool->nr_pending_ == 0) {
-      pool->stall_armed_ = false;
+      pool->stall_armed_ = pool->noted_ = false;
       return;
     }
     pool->NoteInFlight(now);
@@ -243,7 +247,7 @@ void WorkerPool::ReportStall(uint64_t for_ns) {
 }
 
 void WorkerPool::ResetWatchAfterFork() {
-  tick_armed_ = stall_armed_ = false;
+  tick_armed_ = stall_armed_ = noted_ = false;
   watch_.tick.soon.timer.prev = watch_.stall.soon.timer.prev = nullptr;
   watch_.drift = watch_.drift_ticks = 0;
   g_stalls.store(0, std::memory_order_relaxed);  // the parent's

@@ -70,7 +70,8 @@ void Use() {
 TEST(Idle, NoThreadIsSwitchedIn) {
   Guard(60);
   Use();
-  SleepUs(500'000);  // whatever lingers, or was preempted on its way to sleep
+  // Whatever lingers, or was preempted on its way to sleep; CPUs are looked at twice more, cpu_watch_ms apart.
+  SleepUs(2'500'000);
   const std::map<int, Task> before = Tasks();
   EXPECT_GE(before.size(), 4u);
   for (int i = 0; i < 30; ++i) SleepUs(100'000);
