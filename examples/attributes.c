@@ -9,6 +9,7 @@
  *   found by name: 1
  *   an unknown name: 1
  *   all CPUs allowed: 1
+ *   all CPUs of this thread used: 1
  *   executed: 1
  */
 #include <cmwq/attrs.h>
@@ -46,7 +47,7 @@ int main(void) {
   printf("an unknown name: %d\n", cmwq_find_workqueue("no such queue") == NULL);
   printf("all CPUs allowed: %d\n", cmwq_workqueue_set_unbound_cpumask(NULL, 0) == 0);
 
-  printf("the CPUs of this thread: %d\n", cmwq_workqueue_set_cpumask(NULL, 0) == 0);
+  printf("all CPUs of this thread used: %d\n", cmwq_workqueue_set_cpumask(NULL, 0) == 0);
 
   struct cmwq_work work;
   cmwq_work_init(&work, execute);
