@@ -341,8 +341,8 @@ void Playground::CheckThreads() {
     int workers = 0;
     ForEachPool([&workers](pool::WorkerPool& pool) { workers += pool.Stats().nr_workers; });
     threads = ThreadCount();
-    // Main, event thread, a sanitizer's own, a canary per CPU at most.
-    most = workers + 3 + core::Runtime::Get().pools()->cpus().Count();
+    // Main, event thread, watcher of CPUs, a sanitizer's own, a canary per CPU at most.
+    most = workers + 4 + core::Runtime::Get().pools()->cpus().Count();
     if (threads <= most) return;
     SleepUs(5'000);
   }

@@ -13,6 +13,12 @@
 #include "runtime/core/runtime.h"
 #include "tests/support/child.h"
 #include "tests/support/gate.h"
+#include "tests/support/quiet.h"
+
+#if defined(CMWQ_TEST_TSAN)
+// The child of a process with threads starts threads of its own: that is what is tested.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
 
 namespace cmwq::test {
 namespace {
@@ -126,6 +132,7 @@ TEST_F(CpusApi, ForkInTheMiddleOfADrain) {
   ASSERT_TRUE(cmwq_queue_work_on(second_, wq, busy.work()));
   started.Wait();
   ASSERT_EQ(Set(CpuSet::Of(first_)), 0);
+  AwaitOthersAsleep();
   EXPECT_EQ(InChild([&] {
               for (const bool back : {false, true}) {
                 if (back) CHILD_CHECK(Set(all_) == 0);
