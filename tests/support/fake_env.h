@@ -47,6 +47,11 @@ class PoolTestPeer {
     sync::MutexLock hold(pool.lock);
     return pool.nr_pending_;
   }
+  // Queues, and calls to rescuers that have not ended.
+  static int Users(WorkerPool& pool) {
+    sync::MutexLock hold(pool.lock);
+    return pool.nr_users_;
+  }
   // When the pool's timer fires, or kNever.
   static uint64_t CullDue(WorkerPool& pool) { return Due(pool, &pool.cull_timer_.timer); }
   static uint64_t ManageDue(WorkerPool& pool) { return Due(pool, &pool.manage_timer_.timer); }
