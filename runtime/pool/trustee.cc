@@ -9,6 +9,7 @@
 
 #include "runtime/base/test_point.h"
 #include "runtime/pool/pool.h"
+#include "runtime/pool/unplaced.h"
 
 namespace cmwq::pool {
 
@@ -52,10 +53,7 @@ struct WorkerPool::TrusteeHost {
   bool Place(bool back) CMWQ_NO_TSA {
     CMWQ_TEST_POINT(back ? "trustee.place_back" : "trustee.place_away");
     const int err = pool->PlaceAll(back ? pool->place_ : *elsewhere);
-    if (back && err != 0 && err != -EINVAL) {
-      CMWQ_WARN_ONCE("cannot place the workers of CPU %d (errno %d): they run anywhere",
-                     pool->attrs_.cpu, -err);
-    }
+    if (back && err != 0 && err != -EINVAL) SayUnplaced(pool->attrs_.cpu, -err);
     return err != -EINVAL;
   }
   uint64_t Now() { return pool->env_->NowNs(); }

@@ -12,6 +12,7 @@
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/pool/switch_audit.h"
+#include "runtime/pool/unplaced.h"
 #include "runtime/pool/work_link.h"
 
 namespace cmwq::pool {
@@ -75,6 +76,10 @@ void WorkerRunning() {
   if (--w->block_depth == 0) w->pool->Running(w);
 }
 
+void SayUnplaced(int cpu, int err) {
+  CMWQ_WARN_ONCE("cannot place a worker on CPU %d (errno %d): its workers run anywhere", cpu, err);
+}
+
 void WorkerPool::PlaceSelf(const Worker* w) {
   char name[16];
   // A thread inherits place and priority of whoever created it: a worker of another pool, perhaps.
@@ -85,10 +90,7 @@ void WorkerPool::PlaceSelf(const Worker* w) {
     base::RawFormat(name, sizeof(name), "wq/%d:%d%s", attrs_.cpu, w->slot,
                     attrs_.nice < 0 ? "H" : "");
     const int err = env_->BindSelf(where_);
-    if (err < 0) {
-      CMWQ_WARN_ONCE("cannot place a worker on CPU %d (errno %d): its workers run anywhere",
-                     attrs_.cpu, -err);
-    }
+    if (err < 0) SayUnplaced(attrs_.cpu, -err);
   }
   platform::NameSelf(name);
   const int nice = attrs_.nice != 0 ? attrs_.nice : base_nice_;
