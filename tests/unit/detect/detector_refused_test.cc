@@ -228,6 +228,7 @@ TEST(Detector, FollowsTheProcessOffItsCpuAndBack) {
   const int away = AllowedCpu(0), home = AllowedCpu(1);
   if (home < 0) GTEST_SKIP() << "needs two CPUs";
   EXPECT_IN_CHILD("SCHED_IDLE is refused here", [=] {
+    setenv("CMWQ_CONF", "cpu_watch_ms=0", 1);  // nor does the process's own watcher
     FindOneByCanary(home);
     MoveProcess(platform::CpuSet::Of(away));
     FindOneByTick(home);
