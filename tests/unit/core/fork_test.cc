@@ -170,9 +170,10 @@ void Populate(struct cmwq_workqueue* wq, int cpu, int workers) {
 }
 
 TEST_F(ForkTest, WhileManyThreadsQueue) {
-  // A sanitizer's own locks do not survive a fork in the middle of a thread creation. So nobody makes a
-  // thread below: all is queued on one CPU, whose pools have more workers than there are items and
-  // barriers at a time.
+  // A sanitizer's own locks do not survive a fork in the middle of a thread creation or an allocation,
+  // as libc's do. So nobody makes a thread or allocates below while a fork may come: all is queued on
+  // one CPU, whose pools have more workers than there are items and barriers at a time, and the
+  // first fork waits until every thread here is past its own beginning.
   constexpr int kThreads = 8;
   const int cpu = FirstCpu();
   struct cmwq_workqueue* const wide = cmwq_alloc_workqueue("wide", CMWQ_UNBOUND, 0);
@@ -182,6 +183,7 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
   AwaitOthersAsleep();
   std::atomic<bool> stop{false}, pause{false};
   std::vector<std::thread> threads;
+  std::atomic<int> ready{0};
   std::atomic<uint64_t> queued{0}, ran{0};
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
@@ -189,6 +191,7 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
       struct cmwq_workqueue* const all[] = {queues.plain, queues.one, queues.reclaim,
                                             queues.unbound};
       struct cmwq_workqueue* const wq = all[t % 4];
+      ready.fetch_add(1);
       for (int i = 0; !stop; ++i) {
         if (pause) Eventually([&pause] { return !pause; });
         if (t < 4) {
@@ -202,6 +205,7 @@ TEST_F(ForkTest, WhileManyThreadsQueue) {
       cmwq_flush_work(item.work());
     });
   }
+  Eventually([&ready] { return ready == kThreads; });
   for (int round = 0; round < 20; ++round) {
     const uint64_t before = ran;
     Eventually([&] { return ran > before + 100; });
