@@ -122,9 +122,10 @@ bool WorkerPool::NeedLasts() {
   return true;
 }
 
-// Takes the role if nobody has it and makes one worker if the need lasts (kernel: manage_workers, which makes
-// it at once). When that fails the role passes to the event thread, which calls for help and tries again; the caller may then start with
-// the workers that there are: a pool that cannot grow degrades to a fixed one instead of standing still.
+// Takes the role if nobody has it and makes one worker if the need lasts (kernel: manage_workers, which
+// makes it at once). When that fails the role passes to the event thread, which calls for help and tries
+// again; the caller may then start with the workers that there are: a pool that cannot grow degrades to a
+// fixed one instead of standing still.
 // Context: worker in PREP. Locks: drops and retakes `lock`. Returns false only if somebody else
 // manages: the caller may then start. After true the caller must ask every predicate again.
 bool WorkerPool::ManageWorkers(Worker* w) {
@@ -194,8 +195,7 @@ void WorkerPool::SendMaydays() {
   if (!NeedToCreateWorker(Counts())) return;
   ++mayday_round_;
   for (base::ListNode* n = worklist_.front(); n != nullptr; n = worklist_.next(n)) {
-    struct cmwq_work* const work =
-        work::WorkOf(n);
+    struct cmwq_work* const work = work::WorkOf(n);
     PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
     if (pwq->rescuer == nullptr || pwq->mayday_round == mayday_round_) continue;
     pwq->mayday_round = mayday_round_;

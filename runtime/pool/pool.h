@@ -188,6 +188,7 @@ class WorkerPool final : public Watched {
   void Repatriate();
   void Retire(Worker* w) CMWQ_EXCLUDES(lock);
   void PublishFirstIdle() CMWQ_REQUIRES(lock);
+
   // manager.cc
   Worker* TakeSlot() CMWQ_EXCLUDES(lock);
   bool CreateWorker(bool give_up_role) CMWQ_EXCLUDES(lock);

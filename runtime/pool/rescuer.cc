@@ -98,9 +98,7 @@ void Rescuer::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   mayday_lock_.ResetAfterFork();
   // Not node by node: mayday_lock_ was not held at the fork, the list may be half linked.
   base::ListInit(maydays_.head());
-  while (base::ListNode* const node = worker_.scheduled.PopFront()) {
-    drop(work::WorkOf(node));
-  }
+  while (base::ListNode* const node = worker_.scheduled.PopFront()) drop(work::WorkOf(node));
   started_ = false;
   stop_ = false;
   worker_.block_depth = 0;
@@ -126,8 +124,7 @@ void Rescuer::ServePwq(PwqBase* pwq) {
   while (NeedToCreateWorker(pool->Counts()) || (pool->managing_ && !OthersWait())) {
     struct cmwq_work* work = nullptr;
     for (base::ListNode* n = pool->worklist_.front(); n != nullptr; n = pool->worklist_.next(n)) {
-      auto* const candidate =
-          work::WorkOf(n);
+      struct cmwq_work* const candidate = work::WorkOf(n);
       if (candidate->pwq_ == pwq) {
         work = candidate;
         break;

@@ -4,7 +4,9 @@
 #define CMWQ_TESTS_SUPPORT_QUIET_H_
 
 #include <dirent.h>
+#include <sched.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 #include "hooks/detect/task_state.h"
@@ -13,11 +15,12 @@
 
 namespace cmwq::test {
 
-// Every thread but the calling one is asleep, seen twice in a row. Before a fork: the locks of a sanitizer
-// and of libc that a thread holds while it starts stay locked in the child for ever.
-inline void AwaitOthersAsleep() {
+// Every thread but the calling one is asleep, seen twice in a row, or it is `deadline_ns`. Before a fork: the
+// locks of a sanitizer that a thread holds while it starts or allocates stay locked in the child for ever.
+inline void AwaitOthersAsleep(uint64_t deadline_ns = base::kNever) {
   int quiet = 0;
-  Eventually([&quiet] {
+  Eventually([&quiet, deadline_ns] {
+    if (base::MonotonicNs() >= deadline_ns) return true;
     bool asleep = true;
     DIR* const tasks = opendir("/proc/self/task");
     if (tasks == nullptr) return true;  // cannot be told
@@ -25,6 +28,8 @@ inline void AwaitOthersAsleep() {
     while (const struct dirent* const entry = readdir(tasks)) {
       const int tid = atoi(entry->d_name);
       if (tid == 0 || tid == base::Tid()) continue;
+      // Canaries allocate nothing, and their folder in /proc must stay unknown (Canary::Settle).
+      if (sched_getscheduler(tid) == SCHED_IDLE) continue;
       if (reader.Read(tid) != detect::TaskState::kAsleep) asleep = false;
     }
     reader.CloseAll();

@@ -11,7 +11,6 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -19,34 +18,14 @@
 #include <cerrno>
 #include <cmwq/io.hpp>
 #include <cmwq/workqueue.hpp>
-#include <functional>
 
 #include "runtime/platform/uring.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define CMWQ_TEST_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CMWQ_TEST_TSAN 1
-#endif
-#endif
+#include "tests/support/child.h"
 
 namespace {
 
 using cmwq::platform::ThreadRing;
-
-// Exit code of the child, or -1 if it did not end by itself.
-int InChild(const std::function<void()>& fn) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    alarm(30);
-    fn();
-    _exit(0);
-  }
-  int status = 0;
-  EXPECT_EQ(waitpid(pid, &status, 0), pid);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
+using cmwq::test::InChild;
 
 // In the child: the line of the first expectation that does not hold is the exit code.
 #define REQUIRE(cond)                    \
