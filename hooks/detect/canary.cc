@@ -72,8 +72,10 @@ bool Canary::Settle() {
     return false;
   }
   // Asked here because nothing can be said later. Not when descriptors are all in use: a table of
-  // our own has room.
-  const int fd = platform::OpenTaskFile(base::Tid(), "stat");
+  // our own has room. Never about ourselves: a thread whose folder in /proc is known to the kernel's cache
+  // clears it away after its death, at idle priority for as long as that takes on a busy machine, and whoever
+  // reaps the process meanwhile spins in the kernel until that is done (shrink_dcache_parent).
+  const int fd = platform::OpenTaskFile(base::Pid(), "stat");
   if (fd >= 0) {
     base::SysClose(fd);
   } else if (fd != -EMFILE) {
