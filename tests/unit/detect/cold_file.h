@@ -60,7 +60,9 @@ class ColdFile {
  private:
   void Map(const char* path) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    CHILD_CHECK(fd >= 0);
+    struct stat st;
+    // The kernel asks for the size only now.
+    CHILD_CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_size == kBytes);
     void* const p = mmap(nullptr, kBytes, PROT_READ, MAP_SHARED, fd, 0);
     CHILD_CHECK(p != MAP_FAILED);
     data = static_cast<const volatile char*>(p);
