@@ -269,7 +269,9 @@ bool Canary::LookForWorker(pool::Watched* watched, int tid) {
   }
   peers_taken_.store(false, std::memory_order_release);
   if (found > 0) {
-    found_.fetch_add(static_cast<uint64_t>(found), std::memory_order_relaxed);
+    // For the account of whoever would have found them.
+    (Attends() ? found_ : ticked_)
+        .fetch_add(static_cast<uint64_t>(found), std::memory_order_relaxed);
     worth_.store(kMaxLooksInVain, std::memory_order_relaxed);
   } else {
     worth_.fetch_sub(1, std::memory_order_relaxed);

@@ -98,8 +98,8 @@ class Canary final : public pool::BlockingSource {
   std::atomic<int> tid_{0};                                // AT(Settle, ReturnHome, Rebind)
   std::atomic<uint64_t> next_try_ns_{0};                   // AT(Start, Tick): relaxed
   std::atomic<pool::Watched*> watched_[kMaxWatched] = {};  // AT(Watch, Loop): set once each
-  std::atomic<uint64_t> found_{0};                         // AT(LookOnce, report): relaxed, a count
-  std::atomic<uint64_t> ticked_{0};                        // AT(Tick, report): relaxed, a count
+  std::atomic<uint64_t> found_{0};                         // AT(LookOnce, LookForWorker): a count
+  std::atomic<uint64_t> ticked_{0};                        // AT(Tick, LookForWorker): a count
   std::atomic<uint64_t> alarms_{0};                        // AT(Sample, report): relaxed, a count
   std::atomic<bool> by_clock_{false};                      // AT(Tick, name): relaxed, for reports
   TaskStateReader reader_{true, kQuietLooks};              // S: the canary thread
