@@ -13,7 +13,7 @@ namespace cmwq::detect {
 namespace {
 
 // Kept descriptors of the process, of all CPUs.
-constinit std::atomic<int> g_kept{0};  // AT(Keep, Close): relaxed, a limit that may be missed by one
+constinit std::atomic<int> g_kept{0};  // AT(Keep, Close): relaxed, for a limit
 
 TaskState ReadState(int fd) {
   char text[128];

@@ -1,10 +1,10 @@
 // Is another worker of this CPU asleep? Asked by a worker, on the application's descriptor table.
 //
-// The canary reads through a table of its own; a worker shares its table with the program, which may
-// close what is not its own and use the number for something else. So a kept descriptor is looked at
-// before each use: only the file that was opened is read, and only that is closed. (Between the two
-// calls another thread would have to close it and to open something under its number.) Descriptors
-// are few, and below what a program may want for 0, 1 and 2 none is kept.
+// The canary reads through a table of its own; a worker shares its table with the program, which
+// may close what is not its own and use the number for something else. So a kept descriptor is
+// looked at before each use: only the file that was opened is read, and only that is closed.
+// (Between the two calls another thread would have to close it and to open something under its
+// number.) They are few, and never 0, 1 or 2.
 //
 // Not thread-safe. Context: workers, no locks of the engine held; makes system calls.
 
@@ -28,7 +28,7 @@ class PeerStates {
 
  private:
   static constexpr int kMaxKept = 32;  // of one CPU
-  static constexpr int kShare = 16;    // of the program's descriptors at most one of so many is ours
+  static constexpr int kShare = 16;    // at most one of so many of all descriptors
   struct Entry {
     int tid = 0;  // 0: free
     int fd = -1;

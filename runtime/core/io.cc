@@ -1,13 +1,14 @@
 // Input, output and waiting for work functions: try, then announce, then wait.
 //
-// Which way a wait goes. A single wait for a descriptor is dearer in a ring than in the call itself,
-// by 1 us of preparing, asking and arming between the announcement and the sleep: calls are plain
-// unless io_uring=2 asks for the ring. Polls and times go to the worker's ring, whose timer has no
-// slack. The ring gets only what becomes ready: sockets, pipes and the like, and times. Regular files and fsync are plain calls: for most of them the ring would have to
-// keep a kernel thread that makes the same call (4.6-5 us for the hand-over, measured), and such a
-// request runs on when the ring is given up. Descriptors with time-outs of their own are plain
-// calls too: the ring knows neither SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves
-// open (refused, cancelled, a signal to be raised in this thread) is settled by the plain call.
+// Which way a wait goes. A single wait for a descriptor is dearer in a ring than in the call
+// itself, by 1 us of preparing, asking and arming between the announcement and the sleep: calls are
+// plain unless io_uring=2 asks for the ring. Polls and times go to the worker's ring, whose timer
+// has no slack. The ring gets only what becomes ready: sockets, pipes and the like, and times.
+// Regular files and fsync are plain calls: for most of them the ring would have to keep a kernel
+// thread that makes the same call (4.6-5 us for the hand-over, measured), and such a request runs
+// on when the ring is given up. Descriptors with time-outs of their own are plain calls too: the
+// ring knows neither SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves open (refused,
+// cancelled, a signal to be raised in this thread) is settled by the plain call.
 //
 // Plain calls are libc's: on a thread that is no worker they are cancellation points and are seen
 // by interposers, as the caller expects. Locks: none, but for kPool inside the hooks.

@@ -322,7 +322,8 @@ TEST(PeersOfAWorker, ASilentSleeperDoesNotSendAWorkerToSleep) {
   });
   EXPECT_EQ(presumed(), 1u);
   ASSERT_TRUE(Engine::Queue(wq, last));
-  // Its worker is back and counts, as does the one that sleeps; without a look nobody executes `last`.
+  // Its worker is back and counts, as does the one that sleeps: without a look nobody executes
+  // `last`.
   gate[0].Open();
   wq::FlushWorkqueue(wq);
   EXPECT_EQ(presumed(), 2u);

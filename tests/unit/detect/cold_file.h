@@ -1,5 +1,5 @@
-// A file whose pages are not there until somebody lets them come: mapped, a major page fault that lasts.
-// A file system of one file, in this process (FUSE).
+// A file whose pages are not there until somebody lets them come: mapped, a major page fault that
+// lasts. A file system of one file, in this process (FUSE).
 
 #ifndef CMWQ_TESTS_UNIT_DETECT_COLD_FILE_H_
 #define CMWQ_TESTS_UNIT_DETECT_COLD_FILE_H_

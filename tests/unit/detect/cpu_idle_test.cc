@@ -1,4 +1,5 @@
-// The canary in a cgroup that as a whole runs at idle priority (cpu.idle): its workers still go first.
+// The canary in a cgroup that as a whole runs at idle priority (cpu.idle): its workers still go
+// first.
 
 #include <fcntl.h>
 #include <sys/stat.h>
