@@ -203,6 +203,7 @@ bool Canary::LookOnce(pool::Watched* watched) {
   }
   nudges_ = 0;
   found_.fetch_add(static_cast<uint64_t>(found), std::memory_order_relaxed);
+  if (found > 0) worth_.store(kMaxLooksInVain, std::memory_order_relaxed);
   if (reader_.by_clock()) by_clock_.store(true, std::memory_order_relaxed);
   return found > 0;
 }
@@ -250,8 +251,41 @@ void Canary::Tick(pool::Watched* watched) {
   int listed;
   const int found = Sample(watched, &tick_reader_, &listed);
   ticked_.fetch_add(static_cast<uint64_t>(found), std::memory_order_relaxed);
+  if (found > 0) worth_.store(kMaxLooksInVain, std::memory_order_relaxed);
   if (!tick_reader_.by_clock() || by_clock_.exchange(true, std::memory_order_relaxed)) return;
   SayClock();
+}
+
+// One that runs is reason enough for the caller to park: the others are the canary's then.
+bool Canary::LookForWorker(pool::Watched* watched, int tid) {
+  // Acquire pairs with the releases below and in WorkerEnds: what the last one did to peers_.
+  if (peers_taken_.exchange(true, std::memory_order_acquire)) return false;
+  pool::Suspect suspects[kMaxPeers];
+  const int n = watched->ListSuspects(suspects, kMaxPeers);
+  int found = 0;
+  for (int i = 0; i < n; ++i) {
+    if (suspects[i].tid == tid) continue;
+    if (peers_.Read(suspects[i].tid) != TaskState::kAsleep) break;
+    NoteBlockSite(suspects[i].tid);
+    if (watched->Presume(suspects[i])) ++found;
+  }
+  peers_taken_.store(false, std::memory_order_release);
+  if (found > 0) {
+    // For the account of whoever would have found them.
+    (Attends() ? found_ : ticked_)
+        .fetch_add(static_cast<uint64_t>(found), std::memory_order_relaxed);
+    worth_.store(kMaxLooksInVain, std::memory_order_relaxed);
+  } else {
+    worth_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return found > 0;
+}
+
+// If somebody looks at this moment, the descriptor stays until its place is needed.
+void Canary::WorkerEnds(int tid) {
+  if (peers_taken_.exchange(true, std::memory_order_acquire)) return;  // pairs: LookForWorker
+  peers_.Drop(tid);
+  peers_taken_.store(false, std::memory_order_release);  // pairs: LookForWorker
 }
 
 void Canary::Nap() {
@@ -301,6 +335,9 @@ void Canary::Reset() {
   by_clock_.store(false, std::memory_order_relaxed);
   reader_.Forget();  // the parent's descriptors were in the canary's own table
   tick_reader_.Forget();
+  worth_.store(0, std::memory_order_relaxed);
+  peers_.DropAll();  // these the child has inherited
+  peers_taken_.store(false, std::memory_order_relaxed);
   nudges_ = 0;
 }
 

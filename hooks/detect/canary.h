@@ -13,10 +13,14 @@
 // Where there is no such thread (none can be made, SCHED_IDLE is refused, its CPU was taken away)
 // the manager's tick looks in its place, from the event thread, and sees to it that the canary
 // comes back when it can.
+//
+// While it finds blocks, workers look as well, each before its next item: the canary comes only
+// once the worker has gone to sleep for those who sleep without a word.
 
 #ifndef CMWQ_HOOKS_DETECT_CANARY_H_
 #define CMWQ_HOOKS_DETECT_CANARY_H_
 
+#include "hooks/detect/peer_states.h"
 #include "hooks/detect/rung.h"
 #include "hooks/detect/task_state.h"
 #include "runtime/platform/cpu_set.h"
@@ -38,6 +42,8 @@ class Canary final : public pool::BlockingSource {
 
   bool Attends() const override { return mode_.load(std::memory_order_relaxed) == kHome; }
   void Tick(pool::Watched* watched) override;
+  bool LookForWorker(pool::Watched* watched, int tid) override;
+  void WorkerEnds(int tid) override;
   const char* name() const override {
     return RungName(ChooseRung(Attends(), Attends(), !by_clock_.load(std::memory_order_relaxed)));
   }
@@ -62,6 +68,8 @@ class Canary final : public pool::BlockingSource {
   static constexpr int kMaxSuspects = 64;  // per look; more follow at once
   static constexpr uint64_t kLingerNs =
       10'000;                             // about the time between two short items; arbitrary
+  static constexpr int kMaxPeers = 8;     // that one worker looks at; its time is the next item's
+  static constexpr int kMaxLooksInVain = 16;  // of workers, until the next find; arbitrary
   static constexpr int kMaxInVain = 4;    // looks that woke somebody without effect, then yield
   static constexpr int kMaxNudges = 100;  // in a row, nobody running, then nap; arbitrary
   // Looks without CPU time that mean asleep, where there is only the clock. The canary yields
@@ -90,12 +98,15 @@ class Canary final : public pool::BlockingSource {
   std::atomic<int> tid_{0};                                // AT(Settle, ReturnHome, Rebind)
   std::atomic<uint64_t> next_try_ns_{0};                   // AT(Start, Tick): relaxed
   std::atomic<pool::Watched*> watched_[kMaxWatched] = {};  // AT(Watch, Loop): set once each
-  std::atomic<uint64_t> found_{0};                         // AT(LookOnce, report): relaxed, a count
-  std::atomic<uint64_t> ticked_{0};                        // AT(Tick, report): relaxed, a count
+  std::atomic<uint64_t> found_{0};                         // AT(LookOnce, LookForWorker): a count
+  std::atomic<uint64_t> ticked_{0};                        // AT(Tick, LookForWorker): a count
   std::atomic<uint64_t> alarms_{0};                        // AT(Sample, report): relaxed, a count
   std::atomic<bool> by_clock_{false};                      // AT(Tick, name): relaxed, for reports
   TaskStateReader reader_{true, kQuietLooks};              // S: the canary thread
   TaskStateReader tick_reader_{false, kQuietTicks};        // S: the thread that ticks
+  // One worker looks at a time. Not a lock: who finds it taken does without.
+  std::atomic<bool> peers_taken_{false};                   // AT(LookForWorker, WorkerEnds)
+  PeerStates peers_;                                       // S: who has taken peers_taken_
   int nudges_ = 0;                                         // S: the canary thread; in a row
 };
 

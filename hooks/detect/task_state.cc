@@ -19,11 +19,9 @@ char StateLetter(const char* text, long length) {
   return close >= 0 && close + 2 < length ? text[close + 2] : 0;
 }
 
-// `syscall` holds the word "running", or the number of the system call (-1: none, a page fault)
-// with its arguments.
 TaskState StateOf(bool stat, const char* text, long length) {
   if (length <= 0) return TaskState::kUnknown;
-  if (!stat) return text[0] == 'r' ? TaskState::kRunnable : TaskState::kAsleep;
+  if (!stat) return StateOfSyscall(text);
   const char letter = StateLetter(text, length);
   if (letter == 0) return TaskState::kUnknown;
   return letter == 'R' ? TaskState::kRunnable : TaskState::kAsleep;

@@ -13,6 +13,12 @@ enum class TaskState : uint8_t {
   kUnknown,   // cannot be told
 };
 
+// What the text of a thread's file `syscall` says: the word "running", or the number of the system
+// call (-1: none, a page fault) with its arguments.
+constexpr TaskState StateOfSyscall(const char* text) {
+  return text[0] == 'r' ? TaskState::kRunnable : TaskState::kAsleep;
+}
+
 // Asks /proc/self/task/<tid>. Preferred is the file `syscall`: half the price of `stat`, and it
 // makes sure that the thread has really left its CPU, whereas `stat` says S from the moment at
 // which a thread announces its sleep to the kernel. A process that changed its user may not open

@@ -6,10 +6,11 @@
  * worker leave the count of running ones, so that the next worker of its CPU starts, and come back
  * when the wait is over. On a thread that is no worker it is the plain blocking call.
  *
- * How it waits: in an io_uring of the worker's own, where the kernel has one to give (6.1 or later,
- * io_uring(7); kernel.io_uring_disabled, seccomp filters and CMWQ_CONF=io_uring=0 refuse it),
- * otherwise in the plain call. Results do not depend on it. The ring keeps no descriptor open, so
- * nothing a program does to its descriptors breaks it.
+ * How it waits: for times, and in cmwq_io_poll, in an io_uring of the worker's own, where the kernel
+ * has one to give (6.1 or later, io_uring(7); kernel.io_uring_disabled, seccomp filters and
+ * CMWQ_CONF=io_uring=0 refuse it), otherwise in the plain call, which is faster for all else
+ * (CMWQ_CONF=io_uring=2: in the ring wherever it can). Results do not depend on it. The ring keeps no
+ * descriptor open, so nothing a program does to its descriptors breaks it.
  *
  * Threads: all may be called from any thread. Not from signal handlers.
  * Signals: workers run with all signals blocked. Where a work function unblocks one, a plain wait

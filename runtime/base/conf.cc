@@ -37,7 +37,7 @@ const ConfKey kConfKeys[] = {
     {"gate_wait_ms", &Conf::gate_wait_ms, 1, 10'000, "longest time a request is held"},
     {"idle_ratio", &Conf::idle_ratio, 1, 1024, "one idle worker is kept per this many busy ones"},
     {"idle_timeout_ms", &Conf::idle_timeout_ms, 1, 86'400'000, "age at which an idle worker may go"},
-    {"io_uring", &Conf::io_uring, 0, 1, "io wrappers use a ring (0: plain calls)"},
+    {"io_uring", &Conf::io_uring, 0, 2, "1: times, polls, operations; 2: all waits use a ring; 0: none"},
     {"leak_check", &Conf::leak_check, 0, 1, "check what an item leaves behind in its thread"},
     {"log", &Conf::log, 0, 7, "syslog level of messages"},
     {"max_workers", &Conf::max_workers, 2, 4096, "workers per pool"},

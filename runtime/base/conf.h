@@ -39,7 +39,7 @@ struct Conf {
 #endif
   int64_t canary = 1;                  // 1: SCHED_IDLE canary; 2: the tick alone; 0: announcements alone
   int64_t switches = kSwitchesOff;     // who counts the workers' context switches
-  int64_t io_uring = 1;                // native io wrappers use a ring; 0: plain calls
+  int64_t io_uring = 1;                // 1: for times, polls and operations; 2: for each wait
   // Preload.
   int64_t gate_limit = 1;              // requests that may run per CPU
   int64_t gate_pin = 1;                // pin adopted threads to their pool's CPU

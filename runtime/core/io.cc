@@ -1,11 +1,14 @@
 // Input, output and waiting for work functions: try, then announce, then wait.
 //
-// Which way a wait goes. The worker's ring gets only what becomes ready: sockets, pipes and the
-// like, and times. Regular files and fsync are plain calls: for most of them the ring would have to
-// keep a kernel thread that makes the same call (4.6-5 us for the hand-over, measured), and such a
-// request runs on when the ring is given up. Descriptors with time-outs of their own are plain
-// calls too: the ring knows neither SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves
-// open (refused, cancelled, a signal to be raised in this thread) is settled by the plain call.
+// Which way a wait goes. A single wait for a descriptor is dearer in a ring than in the call
+// itself, by 1 us of preparing, asking and arming between the announcement and the sleep: calls are
+// plain unless io_uring=2 asks for the ring. Polls and times go to the worker's ring, whose timer
+// has no slack. The ring gets only what becomes ready: sockets, pipes and the like, and times.
+// Regular files and fsync are plain calls: for most of them the ring would have to keep a kernel
+// thread that makes the same call (4.6-5 us for the hand-over, measured), and such a request runs
+// on when the ring is given up. Descriptors with time-outs of their own are plain calls too: the
+// ring knows neither SO_RCVTIMEO nor O_NONBLOCK. What an answer of the ring leaves open (refused,
+// cancelled, a signal to be raised in this thread) is settled by the plain call.
 //
 // Plain calls are libc's: on a thread that is no worker they are cancellation points and are seen
 // by interposers, as the caller expects. Locks: none, but for kPool inside the hooks.
@@ -39,6 +42,8 @@ constexpr size_t kMaxTransfer = 0x7ffff000;  // what the kernel moves in one cal
 
 bool InWorker() { return cmwq::pool::CurrentWorker() != nullptr; }
 bool RingWanted() { return cmwq::base::g_conf.io_uring != 0 && ThreadRing::Usable(); }
+// For what a plain call waits for just as well.
+bool RingInsteadOfCall() { return cmwq::base::g_conf.io_uring == 2 && ThreadRing::Usable(); }
 
 // The worker does not count as running while this exists. Keeps errno.
 class Announced {
@@ -91,7 +96,7 @@ Way WayToWait(int fd, int timeout, int err, bool is_socket) {
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0) return Way::kPlain;  // the call says what is wrong
   const bool blocks = (flags & O_NONBLOCK) == 0;
-  if (blocks && !RingWanted()) return Way::kPlain;
+  if (blocks && !RingInsteadOfCall()) return Way::kPlain;
   if (!is_socket) {
     struct stat st;
     // O_NONBLOCK means nothing to a file.
@@ -252,7 +257,7 @@ int PlainSleep(uint64_t deadline_ns) {
 bool RingConnects(int fd) {
   int domain = 0;
   socklen_t size = sizeof(domain);
-  return RingWanted() && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+  return RingInsteadOfCall() && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
          (domain == AF_INET || domain == AF_INET6) && !HasTimeout(fd, SO_SNDTIMEO);
 }
 

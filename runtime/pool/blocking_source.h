@@ -53,6 +53,13 @@ class BlockingSource {
   // Looks at `watched` in the place of that thread, and tries to have one again. Does nothing while one
   // attends. Context: the engine's one thread that ticks; no locks held; may create a thread.
   virtual void Tick(Watched* watched) = 0;
+  // A worker on the detector's CPU is between two items, and others that count keep it from the next:
+  // takes those that sleep out of nr_running. True: somebody was. Worth its price only while blocks
+  // without a word are found. Context: that worker, no locks held; makes system calls.
+  bool WorthALook() const { return worth_.load(std::memory_order_relaxed) > 0; }
+  virtual bool LookForWorker(Watched* /*watched*/, int /*tid*/) { return false; }
+  // The worker with this thread ends. Context: its thread, no locks held.
+  virtual void WorkerEnds(int /*tid*/) {}
   // Who looks at present, for reports: "canary", "tick".
   virtual const char* name() const = 0;
   // All blocks that were found, and those of them that Tick found.
@@ -64,6 +71,7 @@ class BlockingSource {
   ~BlockingSource() = default;
   virtual void WakeUp() = 0;
   static constexpr int32_t kDormant = 0, kWatching = 1;
+  std::atomic<int32_t> worth_{0};         // AT(WorthALook, the detector): relaxed, a hint
   std::atomic<int32_t> state_{kDormant};  // AT(Arm, the detector's loop); futex
 };
 

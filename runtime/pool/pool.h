@@ -174,6 +174,7 @@ class WorkerPool final : public Watched {
   static void* WorkerMain(void* worker);
   void WorkerLoop(Worker* w) CMWQ_EXCLUDES(lock);
   void WorkUntilDone(Worker* w) CMWQ_REQUIRES(lock);
+  bool LookAtPeers(const Worker* w) CMWQ_REQUIRES(lock);
   void Call(Worker* w, PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work);
   bool AssignWork(struct cmwq_work* work, Worker* w) CMWQ_REQUIRES(lock);
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);

@@ -157,6 +157,22 @@ void WorkerPool::WorkerLoop(Worker* w) {
   }
 }
 
+// Those who keep this worker from its next item may sleep without a word. The detector would find that
+// once this worker is parked and the CPU idle, and would wake it again.
+// Context: worker between two items, which counts. Locks: drops and retakes `lock` if it returns true;
+// the caller must ask every predicate again.
+bool WorkerPool::LookAtPeers(const Worker* w) {
+  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
+  if (nr_pending_ == 0 || detector == nullptr || !detector->WorthALook() || disassociated()) {
+    return false;
+  }
+  lock.Unlock();
+  CMWQ_TEST_POINT("worker.look");
+  detector->LookForWorker(this, w->tid.load(std::memory_order_relaxed));
+  lock.Lock();
+  return true;
+}
+
 // One cycle between two idle periods (kernel: worker_thread after woke_up).
 // Context: worker, in PREP. Locks: drops and retakes `lock`.
 void WorkerPool::WorkUntilDone(Worker* w) {
@@ -180,7 +196,7 @@ void WorkerPool::WorkUntilDone(Worker* w) {
       if ((w->word->Load() & WorkerFlag::kRebound) != 0) {
         conc_.ClearFlags(*w->word, WorkerFlag::kRebound);
       }
-    } while (KeepWorking(Counts()));
+    } while (KeepWorking(Counts()) || (LookAtPeers(w) && KeepWorking(Counts())));
     CMWQ_TEST_POINT_LOCKED("worker.before_prep", this);
     // If the others blocked since KeepWorking was asked, this was the last one: go round again, for
     // nobody else will be woken.
@@ -339,6 +355,8 @@ Worker* WorkerPool::FindExecuting(const struct cmwq_work* work, cmwq_work_fn fn)
 // Last act of a culled worker: its object may be used by a new thread at once.
 void WorkerPool::Retire(Worker* w) {
   pthread_detach(pthread_self());
+  BlockingSource* const detector = detector_.load(std::memory_order_acquire);  // pairs: FindDetector
+  if (detector != nullptr) detector->WorkerEnds(w->tid.load(std::memory_order_relaxed));
   {
     sync::MutexLock hold(attach);
     w->tid.store(0, std::memory_order_relaxed);

@@ -176,8 +176,8 @@ TEST_F(IoProcessTest, GoesOnWhenTheRingIsTakenAway) {
                 w->reader.flush();
                 REQUIRE(w->result == 1);
               }
-              REQUIRE(ThreadRing::NrCreated() == 0 || !ThreadRing::Usable());
               Exercise(queue);
+              REQUIRE(ThreadRing::NrCreated() == 0 || !ThreadRing::Usable());
             }),
             0);
 }

@@ -138,6 +138,57 @@ TEST(CanaryThread, FindsEverySleeperOfALongList) {
   sleeper.join();
 }
 
+// Two counted workers: the one that looks, and another.
+class Pair final : public pool::Watched {
+ public:
+  bool WantsWatch() const override { return true; }
+  int ListSuspects(pool::Suspect* out, int) override {
+    out[0] = {0, self, 0};
+    out[1] = {1, peer, 0};
+    return presumed == 0 ? 2 : 1;
+  }
+  bool Presume(const pool::Suspect& suspect) override {
+    EXPECT_EQ(suspect.tid, peer);
+    ++presumed;
+    return true;
+  }
+  void Nudge() override { ADD_FAILURE() << "the caller runs"; }
+
+  int self = base::Tid(), peer = 0, presumed = 0;
+};
+
+// A worker looks while that is worth its price: after a find, and not for ever in vain.
+TEST(CanaryThread, WorkersLookForTheirPeers) {
+  std::atomic<bool> spin{true};
+  std::atomic<int> tid{0};
+  Gate gate;
+  std::thread suspect([&] {
+    tid = base::Tid();
+    while (spin) sync::CpuRelax();
+    gate.Wait();
+  });
+  Eventually([&] { return tid != 0; });
+  Pair pair;
+  pair.peer = tid;
+  detect::SetSpawn([](void* (*)(void*), void*, unsigned long) { return EAGAIN; });
+  Canary canary(0);
+  ASSERT_EQ(canary.Start(), EAGAIN);
+  detect::SetSpawn(nullptr);
+  EXPECT_FALSE(canary.WorthALook());
+  EXPECT_FALSE(canary.LookForWorker(&pair, pair.self));
+  EXPECT_EQ(pair.presumed, 0);
+  spin = false;
+  Eventually([&] { return canary.LookForWorker(&pair, pair.self); });
+  EXPECT_EQ(pair.presumed, 1);
+  EXPECT_EQ(canary.blocks_found(), 1u);
+  int looks = 0;
+  for (; canary.WorthALook(); ++looks) EXPECT_FALSE(canary.LookForWorker(&pair, pair.self));
+  EXPECT_GT(looks, 1);
+  canary.WorkerEnds(tid);
+  gate.Open();
+  suspect.join();
+}
+
 // Not one question while nothing is wanted; and every later wish is noticed.
 TEST(CanaryThread, SleepsAndWakes) {
   Watch& w = Watch::Get();
@@ -240,6 +291,46 @@ TEST_F(SilentBlockTest, ASilentBlockDoesNotHideTheNeedForARescuer) {
   e.Destroy(plain);
   e.Destroy(reclaim);
   for (Item* const item : silent) delete item;
+}
+
+// The tick's pace is the test's: what is found in between, a worker found at its boundary.
+TEST(PeersOfAWorker, ASilentSleeperDoesNotSendAWorkerToSleep) {
+  Engine& e = Engine::Make(1);
+  base::g_conf.canary = 2;  // the tick only
+  wq::Workqueue* const wq = e.Alloc();
+  const auto presumed = [&e] { return e.Pool().Stats().presumed; };
+  detect::TaskStateReader reader;
+  std::atomic<int> tid[2] = {0, 0};
+  Gate gate[2];
+  const auto silent = [&](int i) {
+    return [&tid, &gate, i] {
+      tid[i] = base::Tid();
+      gate[i].Wait();
+    };
+  };
+  const auto asleep = [&](int i) {
+    return tid[i] != 0 && reader.Read(tid[i]) == detect::TaskState::kAsleep;
+  };
+  Item first(silent(0)), second(silent(1)), last([&] { gate[1].Open(); });
+  ASSERT_TRUE(Engine::Queue(wq, first));
+  Eventually([&] { return asleep(0); });
+  ASSERT_TRUE(Engine::Queue(wq, second));
+  // Found by the tick: from now on workers look.
+  Eventually([&] {
+    e.Advance(base::g_conf.tick_ms);
+    return asleep(1);
+  });
+  EXPECT_EQ(presumed(), 1u);
+  ASSERT_TRUE(Engine::Queue(wq, last));
+  // Its worker is back and counts, as does the one that sleeps: without a look nobody executes
+  // `last`.
+  gate[0].Open();
+  wq::FlushWorkqueue(wq);
+  EXPECT_EQ(presumed(), 2u);
+  EXPECT_EQ(last.Runs(), 1);
+  Engine::WaitIdle(e.Pool());
+  e.Destroy(wq);
+  base::g_conf.canary = 0;
 }
 
 }  // namespace
