@@ -11,7 +11,6 @@
 #include <cmwq/cmwq.h>
 #include <cmwq/io_stream.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,21 +27,20 @@ struct connection {
 static struct cmwq_workqueue *wq;
 static struct connection connections[CONNECTIONS];
 static int accepted;
-static atomic_int received, closed;
-static atomic_bool stopped;
+static int received, closed, stopped; /* by the __atomic functions of the compiler */
 
 static void got_bytes(struct cmwq_work *work) {
   struct connection *c = (struct connection *)(void *)cmwq_io_stream_of(work);
   struct cmwq_io_result r;
   int more;
   while ((more = cmwq_io_stream_next(&c->stream, &r)) > 0) {
-    atomic_fetch_add(&received, (int)r.value);
+    __atomic_add_fetch(&received, (int)r.value, __ATOMIC_RELAXED);
     cmwq_io_stream_put(&c->stream, r.data); /* from here on the kernel may fill it again */
   }
   if (more < 0) { /* end of file, or an error */
     cmwq_io_stream_destroy(&c->stream);
     close(c->fd);
-    atomic_fetch_add(&closed, 1);
+    __atomic_add_fetch(&closed, 1, __ATOMIC_RELEASE);
   }
 }
 
@@ -59,7 +57,7 @@ static void got_connection(struct cmwq_work *work) {
       cmwq_queue_work(wq, cmwq_io_stream_work(s));
       break;
     case -1:
-      atomic_store(&stopped, r.value == -ECANCELED);
+      __atomic_store_n(&stopped, r.value == -ECANCELED, __ATOMIC_RELEASE);
   }
 }
 
@@ -103,12 +101,12 @@ int main(void) {
     if (send(client, "hello", 5, 0) != 5) return 1;
     close(client);
   }
-  while (atomic_load(&closed) < CONNECTIONS) cmwq_io_sleep(1000000);
-  printf("connections: %d, bytes: %d\n", accepted, atomic_load(&received));
+  while (__atomic_load_n(&closed, __ATOMIC_ACQUIRE) < CONNECTIONS) cmwq_io_sleep(1000000);
+  printf("connections: %d, bytes: %d\n", accepted, __atomic_load_n(&received, __ATOMIC_RELAXED));
   printf("the next call finds what was left: %d\n", accepted == CONNECTIONS);
   cmwq_end_io_stream(&listening);
   cmwq_flush_io_stream(&listening);
-  printf("ended: %d\n", atomic_load(&stopped));
+  printf("ended: %d\n", __atomic_load_n(&stopped, __ATOMIC_ACQUIRE));
   cmwq_io_stream_destroy(&listening);
   keep_what_came();
   close(listener);
