@@ -369,6 +369,32 @@ bool IoLoop::UsesRing() {
   return mode_ == Mode::kRing;
 }
 
+void IoLoop::Show(pool::LineWriter* out) {
+  constexpr int kPlaces = static_cast<int>(Place::kPaused) + 1;
+  int nr[kPlaces] = {};
+  int all = 0, streams = 0;
+  const char* way = "ring";
+  {
+    Section hold(this);
+    if (mode_ == Mode::kNone) return;
+    if (mode_ == Mode::kStarting) way = "starting";
+    if (mode_ == Mode::kPoller) way = "polling";
+    for (base::ListNode* n = ops_.front(); n != nullptr; n = ops_.next(n), ++all) {
+      const Io* const io = base::ListOwner<Io>(n, offsetof(Io, entry_));
+      ++nr[static_cast<int>(PlaceOf(io))];
+      if (platform::IsStream(io)) ++streams;
+    }
+  }
+  const auto at = [&nr](Place place) { return nr[static_cast<int>(place)]; };
+  char line[200];
+  base::RawFormat(line, sizeof(line),
+                  "operations (%s): %d under way, %d of them streams; %d held, %d listed, %d in the ring, "
+                  "%d polled, %d called, %d paused",
+                  way, all, streams, at(Place::kHeld), at(Place::kListed), at(Place::kRing),
+                  at(Place::kPolled), at(Place::kCalled), at(Place::kPaused));
+  out->Line(line);
+}
+
 // Context: child of fork, single-threaded.
 void IoLoop::ResetAfterFork() {
   mu.ResetAfterFork();

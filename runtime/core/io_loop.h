@@ -27,6 +27,7 @@
 #include "runtime/platform/io_kind.h"
 #include "runtime/platform/poller.h"
 #include "runtime/platform/timer.h"
+#include "runtime/pool/dump.h"
 #include "runtime/sync/mutex.h"
 #include "runtime/wq/workqueue.h"
 
@@ -107,6 +108,9 @@ class IoLoop {
   bool PutBuffer(Io* io, void* data) CMWQ_EXCLUDES(mu);
   // WaitEnded if somebody has ended it.
   bool WaitIfEnding(Io* io) CMWQ_EXCLUDES(mu);
+
+  // One line on what is under way, if there ever was anything. Context: reports.
+  void Show(pool::LineWriter* out) CMWQ_EXCLUDES(mu);
 
   // Fork handlers: with every lock of smaller rank held; in the child everything is idle.
   void BeforeFork() CMWQ_NO_TSA { mu.LockSameRank(); }

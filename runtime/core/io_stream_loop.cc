@@ -158,8 +158,8 @@ void IoLoop::TakeTurns() {
 }
 
 int IoLoop::Next(Io* io, struct cmwq_io_result* r) {
-  IoStream* const s = StreamOf(io);
   Section hold(this);
+  IoStream* const s = StreamOf(io);
   const bool under_way = (io->state_ & 1) != 0;
   IoStream::Result result;
   if (s->Pop(&result)) {
@@ -177,8 +177,8 @@ int IoLoop::Next(Io* io, struct cmwq_io_result* r) {
 }
 
 bool IoLoop::PutBuffer(Io* io, void* data) {
-  IoStream* const s = StreamOf(io);
   Section hold(this);
+  IoStream* const s = StreamOf(io);
   const int32_t buffer = s->BufferAt(data);
   if (buffer == IoStream::kNoBuffer || !s->IsOut(buffer)) return false;
   s->Put(buffer);

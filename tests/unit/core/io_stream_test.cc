@@ -222,8 +222,8 @@ TEST_F(IoStreams, ConnectionsAboveTheLimitWait) {
 }
 
 TEST_F(IoStreams, WithoutABufferNothingIsReceived) {
-  Stream s(2, 4);
   std::vector<void*> held;
+  Stream s(2, 4);
   s.take = [&] {
     struct cmwq_io_result r;
     while (cmwq_io_stream_next(&s.s, &r) > 0) {
