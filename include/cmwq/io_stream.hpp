@@ -88,6 +88,10 @@ class Stream : private ::cmwq_io_stream {
   // Results that have come are still to be had, then ECANCELED. Context: any thread; never waits.
   bool end() noexcept { return good_ && cmwq_end_io_stream(this); }
 
+  // To be awaited: gives a Received.
+  auto next() noexcept { return Next(this); }
+
+ private:
   class [[nodiscard]] Next {
    public:
     explicit Next(Stream* stream) noexcept : stream_(stream) {}
@@ -118,9 +122,7 @@ class Stream : private ::cmwq_io_stream {
     std::coroutine_handle<> who_;
     Received received_;
   };
-  Next next() noexcept { return Next(this); }
 
- private:
   static void* Ran() noexcept {
     static char ran;
     return &ran;
