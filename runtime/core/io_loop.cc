@@ -106,6 +106,10 @@ bool IoLoop::Claim(wq::Workqueue* wq, int cpu, Io* io, const IoRequest& request)
   base::ListInit(&io->entry_);
   ops_.PushBack(&io->entry_);
   ++wq->nr_operations;
+  // What nobody took before a cancel.
+  if (platform::IsStream(io) && platform::StreamOf(io)->nr_results() > 0) {
+    wq::QueueAccepted(wq, cpu, &io->work);
+  }
   return true;
 }
 
@@ -162,6 +166,7 @@ void IoLoop::List(Io* io) {
 }
 
 void IoLoop::Route(Io* io) {
+  if (platform::IsStream(io)) return RouteStream(io);
   switch (mode_) {
     case Mode::kPoller:
       RouteToPoller(io);
@@ -241,6 +246,8 @@ void IoLoop::Ended(Io* io, int64_t result) {
     result = -ETIMEDOUT;
   }
   if (platform::TimerHeap::Armed(&io->timer_)) timeouts_.Remove(&io->timer_);
+  const bool stream = platform::IsStream(io);
+  if (stream && platform::StreamOf(io)->group >= 0) ring_.DropGroup(platform::StreamOf(io));
   base::ListUnlink(&io->entry_);
   wq::Workqueue* const wq = Impl(io->wq_);
   const int cpu = io->cpu_;
@@ -253,7 +260,8 @@ void IoLoop::Ended(Io* io, int64_t result) {
   StateOf(io).fetch_add(1, std::memory_order_release);
   CMWQ_TEST_POINT("io.ended");
   // From a successful queueing on the object may be gone; its address is good for a wake-up all the same.
-  if ((bits & IoBit::kCancel) == 0 && !wq::QueueAccepted(wq, cpu, &io->work)) {
+  // A stream's item may be pending for results; it will find the end after them.
+  if ((bits & IoBit::kCancel) == 0 && !wq::QueueAccepted(wq, cpu, &io->work) && !stream) {
     io->bits_ = IoBit::kDropped;
   }
   if ((bits & IoBit::kWaiters) != 0) base::FutexWake(&io->state_, INT32_MAX);
@@ -270,15 +278,28 @@ bool IoLoop::Stop(Io* io, uint8_t bits) {
   return true;
 }
 
+// The ring is to give it up.
+void IoLoop::Ask(Io* io) {
+  if ((io->bits_ & IoBit::kAsked) != 0) return;
+  io->bits_ |= IoBit::kAsked;
+  asked_.Push(io);
+  WantThread();
+}
+
 bool IoLoop::StopLocked(Io* io, uint8_t bits) {
   const bool first = (io->bits_ & IoBit::kCancel) == 0;
   io->bits_ |= (bits & IoBit::kCancel) | IoBit::kEnd;
   switch (PlaceOf(io)) {
     case Place::kRing:
-      if ((io->bits_ & IoBit::kAsked) != 0) break;
-      io->bits_ |= IoBit::kAsked;
-      asked_.Push(io);
-      WantThread();
+      Ask(io);
+      break;
+    case Place::kPaused:
+      // The thread drops its buffers' group, which nobody else may.
+      if (platform::StreamOf(io)->group >= 0) {
+        List(io);
+      } else {
+        Ended(io, -ECANCELED);
+      }
       break;
     case Place::kPolled:
       poller_.Remove(io);
@@ -348,6 +369,32 @@ bool IoLoop::UsesRing() {
   return mode_ == Mode::kRing;
 }
 
+void IoLoop::Show(pool::LineWriter* out) {
+  constexpr int kPlaces = static_cast<int>(Place::kPaused) + 1;
+  int nr[kPlaces] = {};
+  int all = 0, streams = 0;
+  const char* way = "ring";
+  {
+    Section hold(this);
+    if (mode_ == Mode::kNone) return;
+    if (mode_ == Mode::kStarting) way = "starting";
+    if (mode_ == Mode::kPoller) way = "polling";
+    for (base::ListNode* n = ops_.front(); n != nullptr; n = ops_.next(n), ++all) {
+      const Io* const io = base::ListOwner<Io>(n, offsetof(Io, entry_));
+      ++nr[static_cast<int>(PlaceOf(io))];
+      if (platform::IsStream(io)) ++streams;
+    }
+  }
+  const auto at = [&nr](Place place) { return nr[static_cast<int>(place)]; };
+  char line[200];
+  base::RawFormat(line, sizeof(line),
+                  "operations (%s): %d under way, %d of them streams; %d held, %d listed, %d in the ring, "
+                  "%d polled, %d called, %d paused",
+                  way, all, streams, at(Place::kHeld), at(Place::kListed), at(Place::kRing),
+                  at(Place::kPolled), at(Place::kCalled), at(Place::kPaused));
+  out->Line(line);
+}
+
 // Context: child of fork, single-threaded.
 void IoLoop::ResetAfterFork() {
   mu.ResetAfterFork();
@@ -358,8 +405,9 @@ void IoLoop::ResetAfterFork() {
     Put(io, Place::kNowhere);
     io->bits_ = 0;
     ++io->state_;
+    if (platform::IsStream(io)) platform::StreamOf(io)->ResetAfterFork();
   }
-  listed_ = asked_ = IoFifo();
+  listed_ = asked_ = turns_ = IoFifo();
   mode_ = Mode::kNone;
   sleeping_ = wake_ = false;
   nr_end_waiters_ = 0;

@@ -6,6 +6,7 @@
 //   listed  for the ring; ring: the kernel has it, and its completion is the only way out
 //   polled  in the poller's table: taken out under the lock and ended by anybody
 //   called  by an item of the queue `calls`, or queued there
+//   paused  a stream that has no room for results: nobody does anything
 //
 // Stopping marks an operation and prods the place; whoever has it looks at the mark. Ended is the one
 // way to the end: in one section of `mu` the operation leaves the list, its state becomes even, and the
@@ -26,6 +27,7 @@
 #include "runtime/platform/io_kind.h"
 #include "runtime/platform/poller.h"
 #include "runtime/platform/timer.h"
+#include "runtime/pool/dump.h"
 #include "runtime/sync/mutex.h"
 #include "runtime/wq/workqueue.h"
 
@@ -34,7 +36,7 @@ namespace cmwq::core {
 using platform::Io;
 using platform::IoKind;
 
-enum class Place : uint8_t { kNowhere, kHeld, kListed, kRing, kPolled, kCalled };
+enum class Place : uint8_t { kNowhere, kHeld, kListed, kRing, kPolled, kCalled, kPaused };
 
 // bits_ of an operation.
 struct IoBit {
@@ -100,6 +102,16 @@ class IoLoop {
   // True once a ring is used; false: the poller is, or nothing yet. For reports and tests.
   bool UsesRing() CMWQ_EXCLUDES(mu);
 
+  // Streams (cmwq/io_stream.h; io_stream.cc). Next: as cmwq_io_stream_next.
+  int Next(Io* io, struct cmwq_io_result* r) CMWQ_EXCLUDES(mu);
+  // False: `data` is no buffer of this stream that is out.
+  bool PutBuffer(Io* io, void* data) CMWQ_EXCLUDES(mu);
+  // WaitEnded if somebody has ended it.
+  bool WaitIfEnding(Io* io) CMWQ_EXCLUDES(mu);
+
+  // One line on what is under way, if there ever was anything. Context: reports.
+  void Show(pool::LineWriter* out) CMWQ_EXCLUDES(mu);
+
   // Fork handlers: with every lock of smaller rank held; in the child everything is idle.
   void BeforeFork() CMWQ_NO_TSA { mu.LockSameRank(); }
   void AfterForkInParent() CMWQ_NO_TSA { mu.Unlock(); }
@@ -145,13 +157,25 @@ class IoLoop {
   void FireTimeouts() CMWQ_REQUIRES(mu);
   uint64_t BeforeSleep() CMWQ_REQUIRES(mu);
   bool GiveListed() CMWQ_REQUIRES(mu);
-  void FromRing(Io* io, int64_t result) CMWQ_REQUIRES(mu);
+  void FromRing(const platform::CompletionRing::Completion& c) CMWQ_REQUIRES(mu);
+  void Ask(Io* io) CMWQ_REQUIRES(mu);
+  // Sends a stream on its way: there is room for a result, or it pauses.
+  void RouteStream(Io* io) CMWQ_REQUIRES(mu);
+  void PrepareStream(Io* io) CMWQ_REQUIRES(mu);
+  void StreamFromRing(const platform::CompletionRing::Completion& c) CMWQ_REQUIRES(mu);
+  // The stream's request is gone, with `result` as its last word.
+  void StreamStopped(Io* io, int64_t result) CMWQ_REQUIRES(mu);
+  void Deliver(Io* io, int64_t value, int32_t buffer) CMWQ_REQUIRES(mu);
+  // Takes what is there by plain calls. Context: the thread, which holds the stream.
+  void TakeTurn(Io* io) CMWQ_EXCLUDES(mu);
+  void TakeTurns() CMWQ_EXCLUDES(mu);
   void FromPoller(const platform::Poller::Ready& ready) CMWQ_EXCLUDES(mu);
 
   Mode mode_ CMWQ_GUARDED_BY(mu) = Mode::kNone;
   base::List ops_ CMWQ_GUARDED_BY(mu);              // all that are under way
   IoFifo listed_ CMWQ_GUARDED_BY(mu);               // to be given to the ring, or routed
   IoFifo asked_ CMWQ_GUARDED_BY(mu);                // in the ring, to be given up
+  IoFifo turns_ CMWQ_GUARDED_BY(mu);                // held: streams with something to take by plain calls
   platform::TimerHeap timeouts_ CMWQ_GUARDED_BY(mu);
   bool sleeping_ CMWQ_GUARDED_BY(mu) = false;       // the thread will not look before it is woken
   uint64_t sleeping_until_ CMWQ_GUARDED_BY(mu) = 0;

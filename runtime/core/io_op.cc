@@ -43,11 +43,6 @@ int64_t Accept(const Io* io) {
   return Sys(SYS_accept4, io->fd_, io->buf_, io->aux_, io->flags_);
 }
 
-bool DoesNotBlock(int fd) {
-  const int64_t flags = Sys(SYS_fcntl, fd, F_GETFL);
-  return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
 // The connect that was begun has an answer when the socket can be written to.
 int64_t EndConnect(const Io* io) {
   struct pollfd p = {io->fd_, POLLOUT, 0};
@@ -98,8 +93,34 @@ int64_t FileOp(const Io* io) {
 
 }  // namespace
 
+bool DoesNotBlock(int fd) {
+  const int64_t flags = Sys(SYS_fcntl, fd, F_GETFL);
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+int64_t CheckStream(Io* io) {
+  constexpr int kNoMeaning = MSG_DONTWAIT | MSG_WAITALL | MSG_PEEK | MSG_OOB | MSG_ERRQUEUE;
+  const bool accepts = KindOf(io) == IoKind::kAcceptMany;
+  platform::StreamOf(io)->plain = false;
+  int value = 0;
+  socklen_t size = sizeof(value);
+  const int64_t asked = Sys(SYS_getsockopt, io->fd_, SOL_SOCKET, accepts ? SO_ACCEPTCONN : SO_TYPE, &value,
+                            &size);
+  if (asked < 0) return asked;
+  if (accepts) return value != 0 ? kNoAttempt : -EINVAL;
+  if ((io->flags_ & kNoMeaning) != 0) return -EINVAL;
+  platform::StreamOf(io)->datagrams = value != SOCK_STREAM;
+  return kNoAttempt;
+}
+
+int64_t TakeOne(const Io* io, char* data, size_t size) {
+  if (data == nullptr) return Sys(SYS_accept4, io->fd_, nullptr, nullptr, io->flags_);
+  return Sys(SYS_recvfrom, io->fd_, data, size, platform::MessageFlags(io) | MSG_DONTWAIT, 0, 0);
+}
+
 int64_t TryOp(Io* io, bool signals_blocked) {
   const IoKind kind = KindOf(io);
+  if (platform::IsStream(io)) return CheckStream(io);
   int64_t result;
   switch (kind) {
     case IoKind::kRead:

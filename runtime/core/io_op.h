@@ -7,6 +7,7 @@
 #define CMWQ_RUNTIME_CORE_IO_OP_H_
 
 #include "runtime/platform/io_kind.h"
+#include "runtime/platform/io_stream.h"
 
 namespace cmwq::core {
 
@@ -23,9 +24,16 @@ bool AllMoved(const platform::Io* io, int64_t moved);
 // Whether a descriptor is a file, whose attempts stop at the edge of the page cache.
 bool IsFile(int fd);
 
+// Before a stream begins: kNoAttempt, or what is wrong with its descriptor or flags as -errno.
+int64_t CheckStream(platform::Io* io);
+// One connection or one piece of data, without waiting: descriptor, bytes, or -errno. data: of the
+// stream's size; null: accepts.
+int64_t TakeOne(const platform::Io* io, char* data, size_t size);
+
 // The first step of a connect without waiting; 0, -EINPROGRESS or -errno. Later steps ask TryOp.
 int64_t BeginConnect(platform::Io* io);
 bool Listens(int fd);
+bool DoesNotBlock(int fd);
 // Makes a listening socket O_NONBLOCK: see cmwq_io_accept_work.
 void DoNotBlock(int fd);
 

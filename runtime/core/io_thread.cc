@@ -106,14 +106,17 @@ bool IoLoop::GiveListed() {
     Put(io, Place::kHeld);
     if ((io->bits_ & IoBit::kEnd) != 0) {
       Ended(io, -ECANCELED);
-    } else if (!ring_.Supports(platform::KindOf(io))) {
-      Call(io);
-    } else if (ring_.Prepare(io, io->phase_ == IoPhase::kPoll)) {
-      Put(io, Place::kRing);
-    } else {
+    } else if (!ring_.HasSpace()) {
       Put(io, Place::kListed);
       listed_.PushFront(io);
       return false;
+    } else if (platform::IsStream(io)) {
+      PrepareStream(io);
+    } else if (!ring_.Supports(platform::KindOf(io))) {
+      Call(io);
+    } else {
+      ring_.Prepare(io, io->phase_ == IoPhase::kPoll);
+      Put(io, Place::kRing);
     }
   }
   while (Io* const io = asked_.Pop()) {
@@ -124,12 +127,16 @@ bool IoLoop::GiveListed() {
   return true;
 }
 
-void IoLoop::FromRing(Io* io, int64_t result) {
+void IoLoop::FromRing(const platform::CompletionRing::Completion& c) {
+  Io* const io = c.io;
+  const int64_t result = c.result;
+  if (c.more) return StreamFromRing(c);
   // Its cancellation may not have been submitted yet.
   if ((io->bits_ & IoBit::kAsked) != 0) {
     asked_.Remove(io);
     io->bits_ &= static_cast<uint8_t>(~IoBit::kAsked);
   }
+  if (platform::IsStream(io)) return StreamFromRing(c);
   if (io->phase_ == IoPhase::kPoll) {
     io->phase_ = IoPhase::kCall;
     if (result < 0 || (io->bits_ & IoBit::kEnd) != 0) return Complete(io, result < 0 ? result : -EAGAIN);
@@ -158,11 +165,12 @@ void IoLoop::RingMain() {
     for (bool more = true; more;) {
       Section hold(this);
       sleeping_ = false;
-      more = ring_.Reap(kBatch, [this](Io* io, int result) {
+      more = ring_.Reap(kBatch, [this](const platform::CompletionRing::Completion& c) {
         mu.AssertHeld();
-        FromRing(io, result);
+        FromRing(c);
       });
     }
+    TakeTurns();
   }
 }
 
@@ -175,9 +183,13 @@ void IoLoop::FromPoller(const platform::Poller::Ready& ready) {
   }
   while (io != nullptr) {
     Io* const next = io->next_;
-    const int64_t result = TryOp(io, true);
-    Section hold(this);
-    Complete(io, result);
+    if (platform::IsStream(io)) {
+      TakeTurn(io);
+    } else {
+      const int64_t result = TryOp(io, true);
+      Section hold(this);
+      Complete(io, result);
+    }
     io = next;
   }
 }

@@ -3,6 +3,7 @@
 #include "runtime/base/raw_log.h"
 #include "runtime/base/sys.h"
 #include "runtime/core/cpus.h"
+#include "runtime/core/io_loop.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/dump.h"
 #include "runtime/pool/switch_audit.h"
@@ -63,6 +64,7 @@ void Runtime::Report(int fd) {
   WriteLine(fd, kColumns, sizeof(kColumns) - 1);
   table_.ForEachPool([fd](pool::WorkerPool& pool) { ReportPool(fd, &pool); });
   pool::FdWriter out(fd);
+  IoLoop::Get().Show(&out);
   pool::WriteSwitches(&out);
 }
 

@@ -3,6 +3,7 @@
 #include "runtime/wq/show.h"
 
 #include "runtime/core/cpus.h"
+#include "runtime/core/io_loop.h"
 #include "runtime/core/runtime.h"
 #include "runtime/pool/switch_audit.h"
 
@@ -53,6 +54,7 @@ void Runtime::Show(int fd) {
   WriteCpus(&out);
   ShowQueues(&out);
   ShowPools(&out);
+  IoLoop::Get().Show(&out);
   pool::WriteSwitches(&out);
 }
 

@@ -61,6 +61,7 @@ constexpr uint64_t kWakeData = 2;
 constexpr int kOpFutexWait = 51;
 constexpr int kFutexPrivateU32 = 128 | 2;
 constexpr unsigned kFeatRegRegRing = 1u << 13;
+constexpr unsigned kUseRegisteredRing = 1u << 31;
 
 struct KindOp {
   IoKind kind;
@@ -77,6 +78,9 @@ constexpr KindOp kOps[] = {
     {IoKind::kClose, IORING_OP_CLOSE},         {IoKind::kStatx, IORING_OP_STATX},
     {IoKind::kUnlinkat, IORING_OP_UNLINKAT},   {IoKind::kRenameat, IORING_OP_RENAMEAT},
     {IoKind::kMkdirat, IORING_OP_MKDIRAT},
+    // Nothing tells of multishot requests but an operation that came with them (5.19, 6.0). A kernel
+    // that has one and not the other answers EINVAL, and the stream is polled.
+    {IoKind::kAcceptMany, IORING_OP_SOCKET},   {IoKind::kRecvMany, IORING_OP_SEND_ZC},
 };
 
 }  // namespace
@@ -134,6 +138,47 @@ int CompletionRing::Create(Waker* waker) {
   }
   live_ = true;
   return 0;
+}
+
+int CompletionRing::Register(unsigned op, void* arg, unsigned nr) {
+  const bool closed = ring_->ring_fd < 0;
+  return static_cast<int>(base::Sys(SYS_io_uring_register,
+                                    closed ? ring_->enter_ring_fd : ring_->ring_fd,
+                                    closed ? op | kUseRegisteredRing : op, arg, nr));
+}
+
+int CompletionRing::AddGroup(IoStream* s) {
+  auto* const buffers = static_cast<struct io_uring_buf_ring*>(s->ring_memory());
+  struct io_uring_buf_reg reg = {};
+  reg.ring_addr = reinterpret_cast<uint64_t>(buffers);
+  reg.ring_entries = s->ring_entries();
+  int err = -EEXIST;
+  for (int tries = 0; err == -EEXIST && tries <= UINT16_MAX; ++tries) {
+    reg.bgid = next_group_++;
+    err = Register(IORING_REGISTER_PBUF_RING, &reg, 1);
+  }
+  if (err < 0) return err;
+  io_uring_buf_ring_init(buffers);
+  s->group = reg.bgid;
+  for (unsigned i = 0; i < s->nr_buffers(); ++i) {
+    if (s->IsFree(static_cast<int32_t>(i))) GiveBuffer(s, static_cast<int32_t>(i));
+  }
+  return 0;
+}
+
+void CompletionRing::DropGroup(IoStream* s) {
+  struct io_uring_buf_reg reg = {};
+  reg.bgid = static_cast<uint16_t>(s->group);
+  s->group = -1;
+  Register(IORING_UNREGISTER_PBUF_RING, &reg, 1);
+}
+
+void CompletionRing::GiveBuffer(IoStream* s, int32_t buffer) {
+  auto* const buffers = static_cast<struct io_uring_buf_ring*>(s->ring_memory());
+  io_uring_buf_ring_add(buffers, s->Data(buffer), static_cast<unsigned>(s->size()),
+                        static_cast<unsigned short>(buffer),
+                        io_uring_buf_ring_mask(s->ring_entries()), 0);
+  io_uring_buf_ring_advance(buffers, 1);
 }
 
 void CompletionRing::ArmWaker() {
@@ -219,6 +264,14 @@ void CompletionRing::Fill(struct io_uring_sqe* sqe, Io* io) {
     case IoKind::kAccept:
       io_uring_prep_accept(sqe, io->fd_, address, static_cast<socklen_t*>(io->aux_), io->flags_);
       break;
+    case IoKind::kAcceptMany:
+      io_uring_prep_multishot_accept(sqe, io->fd_, nullptr, nullptr, io->flags_);
+      break;
+    case IoKind::kRecvMany:
+      io_uring_prep_recv_multishot(sqe, io->fd_, nullptr, 0, MessageFlags(io));
+      sqe->flags |= IOSQE_BUFFER_SELECT;
+      sqe->buf_group = static_cast<uint16_t>(StreamOf(io)->group);
+      break;
     case IoKind::kConnect:
       io_uring_prep_connect(sqe, io->fd_, address, static_cast<socklen_t>(io->len_));
       break;
@@ -231,16 +284,17 @@ void CompletionRing::Fill(struct io_uring_sqe* sqe, Io* io) {
   }
 }
 
-bool CompletionRing::Prepare(Io* io, bool poll) {
+bool CompletionRing::HasSpace() const { return io_uring_sq_space_left(ring_) > 0; }
+
+void CompletionRing::Prepare(Io* io, bool poll) {
   struct io_uring_sqe* const sqe = io_uring_get_sqe(ring_);
-  if (sqe == nullptr) return false;
+  CMWQ_CHECK(sqe != nullptr);
   if (poll) {
     io_uring_prep_poll_add(sqe, io->fd_, static_cast<unsigned short>(ReadyEvents(io)));
   } else {
     Fill(sqe, io);
   }
   sqe->user_data = reinterpret_cast<uint64_t>(io);
-  return true;
 }
 
 bool CompletionRing::PrepareCancel(Io* io) {
@@ -276,7 +330,9 @@ bool CompletionRing::Next(Completion* c) {
     struct io_uring_cqe* cqe = nullptr;
     if (io_uring_peek_cqe(ring_, &cqe) != 0) return false;
     const uint64_t data = cqe->user_data;
-    *c = {reinterpret_cast<Io*>(data), cqe->res};
+    const bool buffer = (cqe->flags & IORING_CQE_F_BUFFER) != 0;
+    *c = {reinterpret_cast<Io*>(data), cqe->res, (cqe->flags & IORING_CQE_F_MORE) != 0,
+          buffer ? static_cast<int32_t>(cqe->flags >> IORING_CQE_BUFFER_SHIFT) : IoStream::kNoBuffer};
     io_uring_cqe_seen(ring_, cqe);
     if (data == kWakeData) {
       waker_armed_ = false;
@@ -289,8 +345,12 @@ bool CompletionRing::Next(Completion* c) {
 #else
 
 int CompletionRing::Create(Waker*) { return -ENOSYS; }
-bool CompletionRing::Prepare(Io*, bool) { return false; }
+bool CompletionRing::HasSpace() const { return false; }
+void CompletionRing::Prepare(Io*, bool) {}
 bool CompletionRing::PrepareCancel(Io*) { return false; }
+int CompletionRing::AddGroup(IoStream*) { return -ENOSYS; }
+void CompletionRing::DropGroup(IoStream*) {}
+void CompletionRing::GiveBuffer(IoStream*, int32_t) {}
 int CompletionRing::Enter(uint64_t) { return -ENOSYS; }
 bool CompletionRing::Next(Completion*) { return false; }
 

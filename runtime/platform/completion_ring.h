@@ -15,8 +15,10 @@
 
 #include "runtime/base/sys.h"
 #include "runtime/platform/io_kind.h"
+#include "runtime/platform/io_stream.h"
 
 struct io_uring;
+struct io_uring_buf_ring;
 struct io_uring_sqe;
 
 namespace cmwq::platform {
@@ -39,28 +41,42 @@ class Waker {
 
 class CompletionRing {
  public:
+  struct Completion {
+    Io* io;
+    int result;
+    bool more;       // of a stream: its request is still there
+    int32_t buffer;  // of a stream's, or IoStream::kNoBuffer
+  };
+
   // 0 or -errno. Context: the thread that will use it, as for all that follows.
   int Create(Waker* waker);
   bool live() const { return live_; }
   bool Supports(IoKind kind) const { return (kinds_ >> static_cast<int>(kind) & 1) != 0; }
 
-  // Puts a request for `io` into the ring; poll: that its descriptor be ready. False: the ring is full,
-  // Enter first.
-  bool Prepare(Io* io, bool poll);
+  // False: the ring is full, Enter first.
+  bool HasSpace() const;
+  // Puts a request for `io` into the ring, which has space; poll: that its descriptor be ready.
+  void Prepare(Io* io, bool poll);
   // Asks that the request for `io`, if it is still there, be given up; its completion comes as usual.
   bool PrepareCancel(Io* io);
   // Whoever wakes after this ends the next Enter. Locks: that which the wakers hold when they decide to.
   void BeforeSleep() { seen_ = waker_->value(); }
+  // Makes a stream's buffers known, and no longer. 0 or -errno: multishot requests do not work for it.
+  int AddGroup(IoStream* s);
+  void DropGroup(IoStream* s);
+  // A buffer of a known group may be filled again. Context: any thread, under the lock of the stream.
+  static void GiveBuffer(IoStream* s, int32_t buffer);
+
   // Submits, and waits for a completion or `until_ns` (0: does not wait). The waker ends the wait. 0 or
   // -errno: the ring does not work any more.
   int Enter(uint64_t until_ns);
-  // Calls f(io, result) for what has completed, at most `max` times. True: there is more.
+  // Calls f(completion) for what has completed, at most `max` times. True: there is more.
   template <class F>
   bool Reap(int max, F f) {
     Completion c;
     for (int n = 0; n < max; ++n) {
       if (!Next(&c)) return false;
-      f(c.io, c.result);
+      f(c);
     }
     return true;
   }
@@ -68,12 +84,9 @@ class CompletionRing {
   void ResetAfterFork();
 
  private:
-  struct Completion {
-    Io* io;
-    int result;
-  };
   bool Next(Completion* c);
   int Setup();
+  int Register(unsigned op, void* arg, unsigned nr);
   void Probe();
   void ArmWaker();
   void Fill(struct io_uring_sqe* sqe, Io* io);
@@ -82,6 +95,7 @@ class CompletionRing {
   struct io_uring* ring_ = nullptr;
   Waker* waker_ = nullptr;
   uint64_t kinds_ = 0;
+  uint16_t next_group_ = 0;
   uint32_t seen_ = 0;        // the waker's value
   uint64_t wake_count_ = 0;  // what an eventfd is read into
   bool live_ = false;

@@ -23,6 +23,8 @@ enum class IoKind : uint8_t {
   kSendmsg,     // the same
   kAccept,      // fd_, buf_: address, aux_: its length, flags_
   kConnect,     // fd_, buf_: address, len_
+  kAcceptMany,  // fd_, flags_, aux_: IoStream
+  kRecvMany,    // the same
   kPoll,        // fd_, flags_: events
   kFsync,       // fd_, flags_: only the data
   kFallocate,   // fd_, flags_: mode, offset_, len_
@@ -38,6 +40,10 @@ inline IoKind KindOf(const Io* io) { return static_cast<IoKind>(io->kind_); }
 
 // A descriptor that is waited for becomes ready; all others are files' business.
 inline bool Pollable(IoKind kind) { return kind <= IoKind::kPoll; }
+// A stream of cmwq/io_stream.h.
+inline bool IsStream(const Io* io) {
+  return KindOf(io) == IoKind::kAcceptMany || KindOf(io) == IoKind::kRecvMany;
+}
 // One buffer that is moved until nothing is left.
 inline bool MovesAll(const Io* io) {
   constexpr int kWhole = MSG_WAITALL | MSG_PEEK;

@@ -3,9 +3,12 @@
 
 #include <cmwq/cmwq.h>
 #include <cmwq/io.h>
+#include <cmwq/io_stream.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <set>
@@ -119,6 +122,34 @@ void WaitByWrapper() {
   CHILD_CHECK(item.Runs() == 1);
 }
 
+std::atomic<int> g_streamed{0};
+
+void TakeBytes(struct cmwq_work* work) {
+  struct cmwq_io_stream* const s = cmwq_io_stream_of(work);
+  struct cmwq_io_result r;
+  while (cmwq_io_stream_next(s, &r) > 0) {
+    g_streamed.fetch_add(static_cast<int>(r.value));
+    cmwq_io_stream_put(s, r.data);
+  }
+}
+
+// Every byte comes, with fewer buffers than messages.
+void Stream() {
+  constexpr int kMessages = 100;
+  int pair[2];
+  CHILD_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+  struct cmwq_workqueue* const wq = cmwq_alloc_workqueue("stream", 0, 0);
+  struct cmwq_io_stream stream;
+  CHILD_CHECK(cmwq_io_stream_init(&stream, &TakeBytes, 4, 8));
+  CHILD_CHECK(cmwq_io_recv_stream(wq, &stream, pair[0], 0));
+  for (int i = 0; i < kMessages; ++i) CHILD_CHECK(send(pair[1], "12345", 5, 0) == 5);
+  Eventually([] { return g_streamed.load() == 5 * kMessages; });
+  CHILD_CHECK(cmwq_cancel_io_stream_sync(&stream));
+  cmwq_io_stream_destroy(&stream);
+  cmwq_destroy_workqueue(wq);
+  for (const int fd : pair) close(fd);
+}
+
 int Main(const char* list) {
   std::string why;
   if (!RefuseFacilities(list, &why)) {
@@ -131,6 +162,7 @@ int Main(const char* list) {
   Conserve();
   const auto waits = static_cast<uint64_t>(BlockSilently(cpus));
   WaitByWrapper();
+  Stream();
   // A detector counts a block after it has started the next worker.
   Eventually([waits] { return Ask().found >= waits; });
   std::string names;
