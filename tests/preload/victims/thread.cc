@@ -106,6 +106,31 @@ void ShowAttributes(const char* whose, pthread_t thread, const cpu_set_t& all) {
   pthread_attr_destroy(&attributes);
 }
 
+// A thread that is created for a CPU stays there.
+void CreatedForOne(const cpu_set_t& one) {
+  Thread([&one] {
+    ServeOneRequest();
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    SHOW(pthread_attr_setaffinity_np(&attributes, sizeof(one), &one));
+    pthread_t thread;
+    cpu_set_t mask;
+    SHOW(pthread_create(
+        &thread, &attributes,
+        [](void* out) -> void* {
+          ServeOneRequest();
+          auto* const seen = static_cast<cpu_set_t*>(out);
+          sched_getaffinity(0, sizeof(cpu_set_t), seen);
+          return reinterpret_cast<void*>(CPU_ISSET(sched_getcpu(), seen) ? 1L : 0L);
+        },
+        &mask));
+    void* there = nullptr;
+    SHOW(pthread_join(thread, &there));
+    printf("created for one %d there %ld\n", CPU_EQUAL(&one, &mask), reinterpret_cast<long>(there));
+    pthread_attr_destroy(&attributes);
+  }).Join();
+}
+
 void Placement() {
   cpu_set_t all;
   CPU_ZERO(&all);
@@ -139,27 +164,7 @@ void Placement() {
   for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
     if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
   }
-  // One that is created for a CPU stays there.
-  Thread([&] {
-    ServeOneRequest();
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    SHOW(pthread_attr_setaffinity_np(&attributes, sizeof(one), &one));
-    pthread_t thread;
-    SHOW(pthread_create(
-        &thread, &attributes,
-        [](void* out) -> void* {
-          ServeOneRequest();
-          auto* const seen = static_cast<cpu_set_t*>(out);
-          sched_getaffinity(0, sizeof(cpu_set_t), seen);
-          return reinterpret_cast<void*>(CPU_ISSET(sched_getcpu(), seen) ? 1L : 0L);
-        },
-        &mask));
-    void* there = nullptr;
-    SHOW(pthread_join(thread, &there));
-    printf("created for one %d there %ld\n", CPU_EQUAL(&one, &mask), reinterpret_cast<long>(there));
-    pthread_attr_destroy(&attributes);
-  }).Join();
+  CreatedForOne(one);
   Thread([&] {
     ServeOneRequest();
     SHOW(pthread_setaffinity_np(pthread_self(), sizeof(one), &one));
