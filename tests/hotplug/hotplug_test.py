@@ -138,8 +138,9 @@ def boot(kernel, archive, folder, seconds, compare_seconds):
     command = [QEMU, '-accel', 'tcg,thread=multi', '-smp', str(CPUS), '-m', '512', '-nodefaults',
                '-no-user-config', '-no-reboot', '-display', 'none', '-serial', f'file:{console}',
                '-qmp', f'unix:{monitor},server=on,wait=off', '-kernel', kernel, '-initrd', archive,
-               '-append', 'console=ttyS0 quiet panic=-1 reboot=t tsc=unstable rcupdate.rcu_expedited=1 '
-                          f'-- {seconds} {compare_seconds}']
+               # The check of the timer takes a host that is slow for one without.
+               '-append', 'console=ttyS0 quiet panic=-1 reboot=t tsc=unstable no_timer_check '
+                          f'rcupdate.rcu_expedited=1 -- {seconds} {compare_seconds}']
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as machine:
         try:
             machine.wait(seconds + 2 * compare_seconds + SLACK_S)
@@ -217,7 +218,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix='cmwq-hotplug-') as folder:
         archive = f'{folder}/initrd'
         build_archive(archive, args.guest, args.server, args.preload)
-        text = boot(kernel, archive, folder, seconds, max(5, seconds // 3))
+        for _ in range(2):
+            text = boot(kernel, archive, folder, seconds, max(5, seconds // 3))
+            if 'RESULT' in text or 'Kernel panic' not in text:
+                break
+            print(f'the kernel did not come up, once more:\n{text[:2000]}')
     results = {m[1]: int(m[2]) for m in re.finditer(r'RESULT (\S+) (\d+)', text)}
     show(results)
     wrong = judge(results, text, bool(args.server))
