@@ -94,3 +94,19 @@ CMWQ_EXPORT(int, pthread_setaffinity_np, (pthread_t thread, size_t size, const c
   }
   return CMWQ_REAL(pthread_setaffinity_np)(thread, size, mask);
 }
+
+// The attributes describe the thread as the program made it: who creates another one with them does not
+// pass our pinning on. Allocates as the original does, which has put the real mask there. A program whose
+// cpu_set_t is too small for its CPUs could not read either mask.
+CMWQ_EXPORT(int, pthread_getattr_np, (pthread_t thread, pthread_attr_t* attributes)) {
+  const int err = CMWQ_REAL(pthread_getattr_np)(thread, attributes);
+  if (err != 0 || !Active()) return err;
+  cpu_set_t mask;
+  const int tid = ThreadId(thread);
+  if (tid < 0 || !gate::VirtualAffinity(tid, reinterpret_cast<unsigned long*>(&mask), sizeof(mask))) {
+    return 0;
+  }
+  const int refused = pthread_attr_setaffinity_np(attributes, sizeof(mask), &mask);
+  if (refused != 0) pthread_attr_destroy(attributes);
+  return refused;
+}

@@ -69,7 +69,8 @@
   X(sched_setaffinity, 0, CMWQ_VERSION("GLIBC_2.3.4"))      \
   X(sched_getaffinity, 0, CMWQ_VERSION("GLIBC_2.3.4"))      \
   X(pthread_setaffinity_np, 0, CMWQ_VERSION("GLIBC_2.3.4")) \
-  X(pthread_getaffinity_np, 0, CMWQ_VERSION("GLIBC_2.3.4"))
+  X(pthread_getaffinity_np, 0, CMWQ_VERSION("GLIBC_2.3.4")) \
+  X(pthread_getattr_np, 0, nullptr)
 
 #define CMWQ_REAL_IO(X)           \
   X(read, 0, nullptr)             \

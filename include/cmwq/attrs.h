@@ -64,7 +64,7 @@ CMWQ_API int cmwq_workqueue_set_unbound_cpumask(const void *cpumask, size_t size
  * create threads.
  * Returns 0, or -1 with errno EINVAL (no CPU in the mask that the process may use; nothing has changed),
  * ENOMEM or EAGAIN (a CPU could not be taken into use, or a queue could not be mapped and keeps its
- * workers; the call may be repeated).
+ * workers: it is tried again, with cpu_watch_ms between two attempts, while there is work).
  */
 CMWQ_API int cmwq_workqueue_set_cpumask(const void *cpumask, size_t size);
 

@@ -24,7 +24,10 @@ int ProgramAffinity(platform::CpuSet* set) {
   return set->FromMask(mask, sizeof(mask)) ? 0 : -EINVAL;
 }
 
+constinit bool g_applied = false;  // S: event thread; Apply was called during this look
+
 bool Apply(const platform::CpuGrant& grant, void*) {
+  g_applied = true;
   const int err = CpuSetChanged(grant.cpus);
   return err == 0 || err == EINVAL;
 }
@@ -97,7 +100,10 @@ void Fire(platform::Timer* t) CMWQ_NO_TSA {
     g_event = false;
     g_events->mu.Unlock();
     if (!g_threaded) MakeThread();
+    g_applied = false;
     g_watch.Look();
+    // What the program asked for and could not have at once. What the system brings, the watch repeats.
+    if (!g_applied) RetryCpus();
     g_events->mu.Lock();
   } while (g_event);
   g_next_ns = Runtime::Get().env()->NowNs() + PeriodNs();

@@ -44,6 +44,16 @@ int Runtime::ChangeCpus(const platform::CpuSet* allowed, const platform::CpuSet*
   return err;
 }
 
+int Runtime::RetryCpus() {
+  if (!started()) return 0;
+  {
+    sync::MutexLock table(table_.mu);
+    if (!map_again_) return 0;
+  }
+  // Should somebody change them in between, then nothing is done twice but the placing.
+  return ChangeCpus(nullptr, nullptr);
+}
+
 int CpuSetChanged(const platform::CpuSet& allowed) {
   return Runtime::Get().ChangeCpus(&allowed, nullptr);
 }
@@ -51,6 +61,8 @@ int CpuSetChanged(const platform::CpuSet& allowed) {
 int RequestCpus(const platform::CpuSet& requested) {
   return Runtime::Get().ChangeCpus(nullptr, &requested);
 }
+
+int RetryCpus() { return Runtime::Get().RetryCpus(); }
 
 platform::CpuSet UsableCpus() { return Runtime::Get().pools()->cpus(); }
 

@@ -28,6 +28,10 @@ int CpuSetChanged(const platform::CpuSet& allowed);
 // The program wants these used. Context and result as CpuSetChanged.
 int RequestCpus(const platform::CpuSet& requested);
 
+// What could not be done at the last change is tried again; nothing if there was none. Context and result
+// as CpuSetChanged.
+int RetryCpus();
+
 // A copy of the usable set. Context: any.
 platform::CpuSet UsableCpus();
 

@@ -32,6 +32,7 @@ class Runtime {
 
   // See cpus.h. Null: as before.
   int ChangeCpus(const platform::CpuSet* allowed, const platform::CpuSet* requested) CMWQ_EXCLUDES(mu_);
+  int RetryCpus() CMWQ_EXCLUDES(mu_);
 
   // Freezes or thaws the freezable queues, those included that are made later.
   void Freeze(bool frozen) CMWQ_EXCLUDES(mu_);

@@ -38,7 +38,8 @@ class SwitchAudit {
 
 // Audits the calling thread, whose items are for `cpu`, as the setting `switches` says. It begins
 // in kEngine. Null: not wanted. What the kernel refuses is replaced by something poorer, with one
-// line. Context: the thread itself; may map memory; no locks held.
+// line. `cpu` stays, wherever the thread is moved to: a worker whose CPU has left does not count, so
+// nobody wants to hear of its sleeps until it is back. Context: the thread itself; may map memory; no locks held.
 SwitchAudit* OpenSwitchAudit(int cpu);
 // Takes what has been recorded out of buffers that may overflow. Context: any thread, under any
 // lock.

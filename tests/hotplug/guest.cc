@@ -21,13 +21,18 @@
 
 #include "runtime/core/cpus.h"
 #include "tests/hotplug/load.h"
+#include "tests/hotplug/vigil.h"
 
 namespace cmwq::hotplug {
 namespace {
 
 constexpr char kSocket[] = "/run/socket";
 constexpr char kCgroup[] = "/sys/fs/cgroup/test";
+constexpr char kQuotaUser[] = "/sys/fs/cgroup/quota";
 constexpr uint64_t kSecond = 1'000'000'000;
+
+Vigil* g_vigil;  // I: set before anything else is done
+void Step(const char* what) { g_vigil->Step(what); }
 
 bool WriteFile(const std::string& path, const std::string& text) {
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
@@ -59,6 +64,11 @@ void SetUpMachine() {
   MustWrite("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +cpuset");
   mkdir(kCgroup, 0755);
   MustWrite(std::string(kCgroup) + "/cgroup.procs", "0");
+  // An empty group that has a quota for ever. The kernel rewrites its own code where the first quota comes
+  // and the last one goes, and QEMU before 8.1 may go on executing the old code, a breakpoint, on another
+  // CPU: it spins with a lock of the scheduler held, and the machine stands still.
+  mkdir(kQuotaUser, 0755);
+  MustWrite(std::string(kQuotaUser) + "/cpu.max", "100000 100000");
 }
 
 bool SetOnline(int cpu, bool online) {
@@ -85,11 +95,13 @@ class Storm {
       if (die == 0) {
         // A cpuset that shrinks to one CPU and grows again.
         const int cpu = PickOnline();
+        Step("change of the cpuset");
         SetCpuset(std::to_string(cpu));
         Rest(50);
         SetCpuset("0-" + std::to_string(cpus_ - 1));
         ++cpusets_;
       } else if (die == 1) {
+        Step("change of the quota");
         SetQuota(random_() % 2 == 0 ? "100000 100000" : "max 100000");
         ++quotas_;
       } else {
@@ -127,14 +139,16 @@ class Storm {
   }
 
   void Toggle(int cpu) {
+    Step(off_[cpu] ? "CPU online" : "CPU offline");
     if (!SetOnline(cpu, off_[cpu])) return;
     off_[cpu] = !off_[cpu];
     if (!off_[cpu]) return;
     // The event has been sent when the write returns.
     const uint64_t event = NowNs();
-    int ran_on = -1;
-    served_.push_back(load_->Probe(cpu, &ran_on));
+    Step("item for a CPU that left");
+    served_.push_back(load_->Probe(cpu));
     if (!follow_) return;
+    Step("CPU that left, to be given up");
     while (core::UsableCpus().Has(cpu) && NowNs() < event + 10 * kSecond) SleepUs(50);
     if (core::UsableCpus().Has(cpu)) {
       ++unnoticed_;
@@ -172,25 +186,30 @@ Placed CountPlaced(const char* prefix) {
   return placed;
 }
 
-void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, const char* prefix) {
-  const bool follow = name == "cmwq";
+void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, bool follow) {
+  const char* const prefix = follow ? "wq/" : "plain/";
   Storm storm(load, cpus, follow);
   Heartbeat heartbeat;
   load->Start();
   storm.Run(seconds);
   // With work going on, until everything is in its place again, or for good out of it.
   Placed placed;
-  for (int look = 0; look < 100; ++look) {
+  for (int look = 0; look < (follow ? 300 : 20); ++look) {
+    Step("threads, to be placed again");
     placed = CountPlaced(prefix);
     if (placed.right == placed.threads && (!follow || core::UsableCpus().Count() == cpus)) break;
     SleepUs(100'000);
   }
+  Step("end of the load");
   load->Stop();
   storm.Report(name);
   Result(name + ".queued", load->queued());
   Result(name + ".executed", load->executed());
   Result(name + ".cancelled", load->cancelled());
-  Result(name + ".longest_delay_us", load->delay.ns() / 1000);
+  Result(name + ".delay_p50_us", load->delay.PercentileNs(50) / 1000);
+  Result(name + ".delay_p99_us", load->delay.PercentileNs(99) / 1000);
+  Result(name + ".longest_delay_us", load->delay.longest_ns() / 1000);
+  Result(name + ".late", load->delay.late());
   Result(name + ".heartbeat_us", heartbeat.gap.ns() / 1000);
   Result(name + ".strangers", static_cast<uint64_t>(load->strangers.load()));
   Result(name + ".bound_threads", static_cast<uint64_t>(placed.threads));
@@ -200,6 +219,7 @@ void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, c
 
 // The quota alone changes: seen by looking, with work going on.
 void FollowQuota(Load* load) {
+  Step("quota, to be noticed");
   load->Start();
   SetQuota("150000 100000");
   const uint64_t from = NowNs();
@@ -226,7 +246,9 @@ pid_t StartServer() {
 }
 
 void StopServer(pid_t pid, Clients* clients) {
+  Step("end of the clients");
   clients->Stop();
+  Step("end of the server");
   Result("server.answered", clients->answered());
   Result("server.failed", static_cast<uint64_t>(clients->failed()));
   Result("server.longest_wait_us", clients->wait.ns() / 1000);
@@ -236,23 +258,28 @@ void StopServer(pid_t pid, Clients* clients) {
   Result("server.exit", static_cast<uint64_t>(WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status)));
 }
 
-// argv of the kernel's command line: seconds of the storm under cmwq, of the plain one.
+// argv of the kernel's command line: seconds of the storm with everything, of each of those that compare.
 int Main(int argc, char** argv) {
   SetUpMachine();
   const int cpus = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF));
   const uint64_t seconds = argc > 1 ? strtoul(argv[1], nullptr, 10) : 60;
-  const uint64_t plain_seconds = argc > 2 ? strtoul(argv[2], nullptr, 10) : 20;
+  const uint64_t compare_seconds = argc > 2 ? strtoul(argv[2], nullptr, 10) : 20;
   Result("cpus", static_cast<uint64_t>(cpus));
+  Vigil vigil;
+  g_vigil = &vigil;
+  Step("start of the server");
   const pid_t server = StartServer();
   {
     std::unique_ptr<Clients> clients;
     if (server > 0) clients = std::make_unique<Clients>(kSocket, 16);
-    RunStorm("cmwq", MakeCmwqLoad(cpus).release(), cpus, seconds, "wq/");
+    RunStorm("cmwq", MakeCmwqLoad(cpus).release(), cpus, seconds, true);
     if (server > 0) StopServer(server, clients.get());
   }
   FollowQuota(MakeCmwqLoad(cpus).release());
-  RunStorm("plain", MakePlainLoad(cpus).release(), cpus, plain_seconds, "plain/");
+  RunStorm("percpu", MakePerCpuLoad(cpus).release(), cpus, compare_seconds, true);
+  RunStorm("plain", MakePlainLoad(cpus).release(), cpus, compare_seconds, false);
   Result("done", 1);
+  Step("end of the machine");
   reboot(RB_AUTOBOOT);
   return 0;
 }

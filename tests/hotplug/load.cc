@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bit>
 #include <random>
 #include <string>
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int kItems = 256;
 constexpr int kProducers = 2;
+constexpr int kMostWaiting = 256;  // of a per-CPU load: a machine that is too slow does not queue without end
 constexpr unsigned kPauseUs = 300;  // of a producer between two items: emulated CPUs are slow
 constexpr uint64_t kRounds = 5000;  // some 50 us of computing here
 
@@ -35,6 +37,19 @@ void Work(uint32_t kind) {
     static std::atomic<uint64_t> sink;
     sink.store(tools::Compute(kind, kRounds), std::memory_order_relaxed);
   }
+}
+
+// An item for `cpu` and how long it took to begin.
+uint64_t ProbeQueue(cmwq_workqueue* wq, int cpu) {
+  struct Probe {
+    cmwq_work work;  // first
+    uint64_t began_ns = 0;
+  } probe;
+  cmwq_work_init(&probe.work, [](cmwq_work* w) { reinterpret_cast<Probe*>(w)->began_ns = NowNs(); });
+  const uint64_t from = NowNs();
+  cmwq_queue_work_on(cpu, wq, &probe.work);
+  cmwq_flush_work(&probe.work);
+  return probe.began_ns - from;
 }
 
 class CmwqLoad final : public Load {
@@ -60,21 +75,12 @@ class CmwqLoad final : public Load {
     for (cmwq_workqueue* const wq : queues_) cmwq_drain_workqueue(wq);
   }
 
-  uint64_t Probe(int cpu, int* ran_on) override {
-    ProbeItem probe;
-    cmwq_work_init(&probe.work, [](cmwq_work* w) {
-      auto* const p = reinterpret_cast<ProbeItem*>(w);
-      p->began_ns = NowNs();
-      p->cpu = sched_getcpu();
-    });
-    const uint64_t from = NowNs();
-    cmwq_queue_work_on(cpu, queues_[0], &probe.work);
+  uint64_t Probe(int cpu) override {
     queued_.fetch_add(1);
-    cmwq_flush_work(&probe.work);
+    const uint64_t took = ProbeQueue(queues_[0], cpu);
     executed_.fetch_add(1);
-    *ran_on = probe.cpu;
-    delay.See(probe.began_ns - from);
-    return probe.began_ns - from;
+    delay.See(took);
+    return took;
   }
 
   uint64_t queued() const override { return queued_.load(); }
@@ -88,11 +94,6 @@ class CmwqLoad final : public Load {
     std::atomic<bool> busy{false};
     uint64_t queued_ns = 0;
     uint32_t kind = 0;
-  };
-  struct ProbeItem {
-    cmwq_work work;  // first
-    uint64_t began_ns = 0;
-    int cpu = -1;
   };
 
   static void Run(cmwq_work* work) {
@@ -135,14 +136,91 @@ class CmwqLoad final : public Load {
   std::atomic<uint64_t> queued_{0}, executed_{0}, cancelled_{0};
 };
 
-// One pinned thread and one queue per CPU.
-class PlainLoad final : public Load {
+// Items for CPUs, made by two threads and never cancelled.
+class PerCpu : public Load {
  public:
-  explicit PlainLoad(int cpus) {
+  void Start() override {
+    for (int i = 0; i < kProducers; ++i) producers_.emplace_back([this, i] { Produce(i); });
+  }
+  void Stop() override {
+    stop_.store(true);
+    for (std::thread& t : producers_) t.join();
+    Drain();
+  }
+  uint64_t queued() const override { return queued_.load(); }
+  uint64_t executed() const override { return executed_.load(); }
+  uint64_t cancelled() const override { return 0; }
+
+ protected:
+  explicit PerCpu(int cpus) : cpus_(static_cast<unsigned>(cpus)) {}
+  virtual void Queue(int cpu, uint32_t kind) = 0;
+  virtual void Drain() = 0;
+  void Execute(uint64_t queued_ns, uint32_t kind) {
+    delay.See(NowNs() - queued_ns);
+    Work(kind);
+    executed_.fetch_add(1);
+  }
+  std::atomic<uint64_t> queued_{0}, executed_{0};
+
+ private:
+  void Produce(int seed) {
+    std::mt19937 random(static_cast<unsigned>(seed));
+    while (!stop_.load()) {
+      const auto kind = static_cast<uint32_t>(random());
+      const auto cpu = static_cast<int>(random() % cpus_);
+      if (queued_.load() - executed_.load() < kMostWaiting) {
+        queued_.fetch_add(1);
+        Queue(cpu, kind);
+      }
+      SleepUs(kPauseUs);
+    }
+  }
+
+  const unsigned cpus_;
+  std::vector<std::thread> producers_;
+  std::atomic<bool> stop_{false};
+};
+
+class CmwqPerCpuLoad final : public PerCpu {
+ public:
+  explicit CmwqPerCpuLoad(int cpus) : PerCpu(cpus) {}
+  uint64_t Probe(int cpu) override {
+    queued_.fetch_add(1);
+    const uint64_t took = ProbeQueue(wq_, cpu);
+    executed_.fetch_add(1);
+    delay.See(took);
+    return took;
+  }
+
+ private:
+  struct Item {
+    cmwq_work work;  // first
+    CmwqPerCpuLoad* load;
+    uint64_t queued_ns;
+    uint32_t kind;
+  };
+  static void Run(cmwq_work* work) {
+    const std::unique_ptr<Item> item(reinterpret_cast<Item*>(work));
+    item->load->Execute(item->queued_ns, item->kind);
+  }
+  void Queue(int cpu, uint32_t kind) override {
+    auto* const item = new Item{{}, this, NowNs(), kind};
+    cmwq_work_init(&item->work, &Run);
+    cmwq_queue_work_on(cpu, wq_, &item->work);
+  }
+  void Drain() override { cmwq_drain_workqueue(wq_); }
+
+  cmwq_workqueue* const wq_ = cmwq_alloc_workqueue("percpu", 0, 0);
+};
+
+// One pinned thread and one queue per CPU.
+class PlainLoad final : public PerCpu {
+ public:
+  explicit PlainLoad(int cpus) : PerCpu(cpus) {
     for (int cpu = 0; cpu < cpus; ++cpu) lanes_.push_back(std::make_unique<Lane>());
     for (int cpu = 0; cpu < cpus; ++cpu) {
       Lane& lane = *lanes_[static_cast<size_t>(cpu)];
-      lane.thread = std::thread([this, &lane] { Serve(lane); });
+      lane.thread = std::thread([&lane] { Serve(lane); });
       const std::string name = "plain/" + std::to_string(cpu);
       pthread_setname_np(lane.thread.native_handle(), name.c_str());
       cpu_set_t one;
@@ -152,13 +230,47 @@ class PlainLoad final : public Load {
     }
   }
 
-  void Start() override {
-    for (int i = 0; i < kProducers; ++i) producers_.emplace_back([this, i] { Produce(i); });
+  uint64_t Probe(int cpu) override {
+    std::mutex mu;
+    std::condition_variable done;
+    uint64_t began_ns = 0;
+    queued_.fetch_add(1);
+    const uint64_t from = NowNs();
+    Add(cpu, [&] {
+      std::lock_guard<std::mutex> hold(mu);
+      began_ns = NowNs();
+      done.notify_one();
+    });
+    std::unique_lock<std::mutex> hold(mu);
+    done.wait(hold, [&] { return began_ns != 0; });
+    executed_.fetch_add(1);
+    delay.See(began_ns - from);
+    return began_ns - from;
   }
 
-  void Stop() override {
-    stop_.store(true);
-    for (std::thread& t : producers_) t.join();
+ private:
+  struct Lane {
+    std::mutex mu;
+    std::condition_variable more;
+    std::deque<std::function<void()>> items;
+    bool end = false;
+    std::thread thread;
+  };
+
+  void Queue(int cpu, uint32_t kind) override {
+    Add(cpu, [this, kind, from = NowNs()] { Execute(from, kind); });
+  }
+
+  void Add(int cpu, std::function<void()> fn) {
+    Lane& lane = *lanes_[static_cast<size_t>(cpu)];
+    {
+      std::lock_guard<std::mutex> hold(lane.mu);
+      lane.items.push_back(std::move(fn));
+    }
+    lane.more.notify_one();
+  }
+
+  void Drain() override {
     for (auto& lane : lanes_) {
       {
         std::lock_guard<std::mutex> hold(lane->mu);
@@ -169,46 +281,7 @@ class PlainLoad final : public Load {
     }
   }
 
-  uint64_t Probe(int cpu, int* ran_on) override {
-    std::mutex mu;
-    std::condition_variable done;
-    uint64_t began_ns = 0;
-    const uint64_t from = NowNs();
-    Queue(cpu, [&] {
-      std::lock_guard<std::mutex> hold(mu);
-      began_ns = NowNs();
-      *ran_on = sched_getcpu();
-      done.notify_one();
-    });
-    std::unique_lock<std::mutex> hold(mu);
-    done.wait(hold, [&] { return began_ns != 0; });
-    return began_ns - from;
-  }
-
-  uint64_t queued() const override { return queued_.load(); }
-  uint64_t executed() const override { return executed_.load(); }
-  uint64_t cancelled() const override { return 0; }
-
- private:
-  struct Lane {
-    std::mutex mu;
-    std::condition_variable more;
-    std::deque<std::pair<uint64_t, std::function<void()>>> items;
-    bool end = false;
-    std::thread thread;
-  };
-
-  void Queue(int cpu, std::function<void()> fn) {
-    Lane& lane = *lanes_[static_cast<size_t>(cpu)];
-    queued_.fetch_add(1);
-    {
-      std::lock_guard<std::mutex> hold(lane.mu);
-      lane.items.emplace_back(NowNs(), std::move(fn));
-    }
-    lane.more.notify_one();
-  }
-
-  void Serve(Lane& lane) {
+  static void Serve(Lane& lane) {
     std::unique_lock<std::mutex> hold(lane.mu);
     for (;;) {
       lane.more.wait(hold, [&] { return lane.end || !lane.items.empty(); });
@@ -216,26 +289,12 @@ class PlainLoad final : public Load {
       const auto item = std::move(lane.items.front());
       lane.items.pop_front();
       hold.unlock();
-      delay.See(NowNs() - item.first);
-      executed_.fetch_add(1);
-      item.second();
+      item();
       hold.lock();
     }
   }
 
-  void Produce(int seed) {
-    std::mt19937 random(static_cast<unsigned>(seed));
-    while (!stop_.load()) {
-      const auto kind = static_cast<uint32_t>(random());
-      Queue(static_cast<int>(random() % lanes_.size()), [kind] { Work(kind); });
-      SleepUs(kPauseUs);
-    }
-  }
-
   std::vector<std::unique_ptr<Lane>> lanes_;
-  std::vector<std::thread> producers_;
-  std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> queued_{0}, executed_{0};
 };
 
 int Connect(const char* path) {
@@ -280,7 +339,26 @@ void SleepUs(unsigned us) {
 }
 
 std::unique_ptr<Load> MakeCmwqLoad(int cpus) { return std::make_unique<CmwqLoad>(cpus); }
+std::unique_ptr<Load> MakePerCpuLoad(int cpus) { return std::make_unique<CmwqPerCpuLoad>(cpus); }
 std::unique_ptr<Load> MakePlainLoad(int cpus) { return std::make_unique<PlainLoad>(cpus); }
+
+int Delays::Bucket(uint64_t ns) {
+  if (ns < 8) return static_cast<int>(ns);
+  const int shift = std::bit_width(ns) - 4;  // leaves the highest bit and three below
+  return shift * 8 + static_cast<int>(ns >> shift);
+}
+
+uint64_t Delays::PercentileNs(unsigned percent) const {
+  uint64_t all = 0, below = 0;
+  for (const auto& count : counts_) all += count.load(std::memory_order_relaxed);
+  int i = 0;
+  while (i < kBuckets - 1) {
+    below += counts_[i].load(std::memory_order_relaxed);
+    if (below * 100 > all * percent) break;
+    ++i;
+  }
+  return i < 8 ? static_cast<uint64_t>(i) : static_cast<uint64_t>(i % 8 + 8) << (i / 8 - 1);
+}
 
 Heartbeat::Heartbeat() {
   thread_ = std::thread([this] {

@@ -1,5 +1,5 @@
-// What runs in the guest while its CPUs come and go: cmwq with items of all kinds, the pool that people
-// write by hand, the clients of a server, and a thread that only sleeps and so shows what the guest does
+// What runs in the guest while its CPUs come and go: cmwq with items of all kinds, and with the load of the
+// pool that people write by hand, that pool, the clients of a server, and a thread that only sleeps and so shows what the guest does
 // to everybody.
 
 #ifndef CMWQ_TESTS_HOTPLUG_LOAD_H_
@@ -35,6 +35,29 @@ class Longest {
   std::atomic<uint64_t> ns_{0};
 };
 
+// From queueing to the function, of many items.
+class Delays {
+ public:
+  void See(uint64_t ns) {
+    longest_.See(ns);
+    if (ns > kLateNs) late_.fetch_add(1, std::memory_order_relaxed);
+    counts_[Bucket(ns)].fetch_add(1, std::memory_order_relaxed);
+  }
+  uint64_t longest_ns() const { return longest_.ns(); }
+  uint64_t late() const { return late_.load(std::memory_order_relaxed); }
+  // To an eighth.
+  uint64_t PercentileNs(unsigned percent) const;
+  static constexpr uint64_t kLateNs = 100'000'000;
+
+ private:
+  // Eight for each power of two.
+  static constexpr int kBuckets = 64 * 8;
+  static int Bucket(uint64_t ns);
+  Longest longest_;
+  std::atomic<uint64_t> late_{0};
+  std::atomic<uint64_t> counts_[kBuckets] = {};
+};
+
 // A pool that items can be given to, CPU by CPU, and that can be asked to run one at once.
 class Load {
  public:
@@ -42,15 +65,18 @@ class Load {
   virtual void Start() = 0;
   // Stops giving items and waits for those that were given.
   virtual void Stop() = 0;
-  // An item for this CPU, from now until its function begins. *ran_on: where.
-  virtual uint64_t Probe(int cpu, int* ran_on) = 0;
+  // An item for this CPU, from now until its function begins.
+  virtual uint64_t Probe(int cpu) = 0;
   virtual uint64_t queued() const = 0;
   virtual uint64_t executed() const = 0;
   virtual uint64_t cancelled() const = 0;
-  Longest delay;  // from queueing to the function
+  Delays delay;
   std::atomic<int> strangers{0};  // items that found a descriptor of the program closed
 };
+// All kinds of queues, items that are queued again and cancelled.
 std::unique_ptr<Load> MakeCmwqLoad(int cpus);
+// The same items for both, each for a given CPU.
+std::unique_ptr<Load> MakePerCpuLoad(int cpus);
 std::unique_ptr<Load> MakePlainLoad(int cpus);
 
 // Sleeps a millisecond at a time; its longest nap is what no pool can be blamed for.

@@ -79,6 +79,58 @@ void Joins() {
   printf("result %d\n", result);
 }
 
+// What libc says of a thread, and what a thread that is created like it gets.
+void ShowAttributes(const char* whose, pthread_t thread, const cpu_set_t& all) {
+  pthread_attr_t attributes;
+  SHOW(pthread_getattr_np(thread, &attributes));
+  cpu_set_t mask;
+  SHOW(pthread_attr_getaffinity_np(&attributes, sizeof(mask), &mask));
+  printf("%s attributes %d\n", whose, CPU_EQUAL(&all, &mask));
+  // Not its stack, which is in use.
+  pthread_attr_t alike;
+  pthread_attr_init(&alike);
+  SHOW(pthread_attr_setaffinity_np(&alike, sizeof(mask), &mask));
+  pthread_t twin;
+  cpu_set_t twins;
+  SHOW(pthread_create(
+      &twin, &alike,
+      [](void* out) -> void* {
+        ServeOneRequest();
+        sched_getaffinity(0, sizeof(cpu_set_t), static_cast<cpu_set_t*>(out));
+        return nullptr;
+      },
+      &twins));
+  pthread_join(twin, nullptr);
+  printf("%s twin %d\n", whose, CPU_EQUAL(&all, &twins));
+  pthread_attr_destroy(&alike);
+  pthread_attr_destroy(&attributes);
+}
+
+// A thread that is created for a CPU stays there.
+void CreatedForOne(const cpu_set_t& one) {
+  Thread([&one] {
+    ServeOneRequest();
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    SHOW(pthread_attr_setaffinity_np(&attributes, sizeof(one), &one));
+    pthread_t thread;
+    cpu_set_t mask;
+    SHOW(pthread_create(
+        &thread, &attributes,
+        [](void* out) -> void* {
+          ServeOneRequest();
+          auto* const seen = static_cast<cpu_set_t*>(out);
+          sched_getaffinity(0, sizeof(cpu_set_t), seen);
+          return reinterpret_cast<void*>(CPU_ISSET(sched_getcpu(), seen) ? 1L : 0L);
+        },
+        &mask));
+    void* there = nullptr;
+    SHOW(pthread_join(thread, &there));
+    printf("created for one %d there %ld\n", CPU_EQUAL(&one, &mask), reinterpret_cast<long>(there));
+    pthread_attr_destroy(&attributes);
+  }).Join();
+}
+
 void Placement() {
   cpu_set_t all;
   CPU_ZERO(&all);
@@ -97,8 +149,11 @@ void Placement() {
     cpu_set_t inherited;
     sched_getaffinity(0, sizeof(inherited), &inherited);
     printf("inherited %d\n", CPU_EQUAL(&all, &inherited));
+    ServeOneRequest();
     const pthread_t self = pthread_self();
+    ShowAttributes("own", self, all);
     Thread([&, self] {
+      ShowAttributes("another's", self, all);
       cpu_set_t seen;
       SHOW(pthread_getaffinity_np(self, sizeof(seen), &seen));
       printf("seen %d\n", CPU_EQUAL(&all, &seen));
@@ -109,6 +164,7 @@ void Placement() {
   for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
     if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
   }
+  CreatedForOne(one);
   Thread([&] {
     ServeOneRequest();
     SHOW(pthread_setaffinity_np(pthread_self(), sizeof(one), &one));
