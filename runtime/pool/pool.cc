@@ -144,7 +144,10 @@ Worker* WorkerPool::Insert(base::ListNode* node, base::ListNode* where) {
   ArmStall();
   if (conc_.SetPending(++nr_pending_)) {
     if (nr_workers_ == 0 && !managing_) CallForWorker();
-    return NeedWake();
+    CMWQ_TEST_POINT("pool.insert_kick");  // with the lock
+    // One snapshot: who comes back between two looks is as if he had never been away.
+    const PoolCounts counts = Counts();
+    if (counts.nr_running == 0) return NeedWake(counts);
   }
   // Somebody runs. Should it block without a word, only a detector can know. A worker between two
   // items arms it before it runs the next: waking it for each item that max_active lets in would cost
@@ -161,8 +164,8 @@ void WorkerPool::Remove(base::ListNode* node) {
   if (WorkOf(node)->on_worker_ == nullptr) conc_.LowerPending(--nr_pending_);
 }
 
-Worker* WorkerPool::NeedWake() {
-  if (!NeedMoreWorker(Counts())) return nullptr;
+Worker* WorkerPool::NeedWake(const PoolCounts& counts) {
+  if (!NeedMoreWorker(counts)) return nullptr;
   // No idle worker: then somebody manages, and will look again before it sleeps (I4).
   base::ListNode* const node = idle_list_.front();
   return node != nullptr ? base::ListOwner<Worker>(node, offsetof(Worker, entry)) : nullptr;

@@ -107,7 +107,8 @@ class WorkerPool final : public Watched {
   void LeaveBoundary() CMWQ_REQUIRES(lock) { at_boundary_ = false; }
 
   // The worker to wake if the policy wants one more, else null.
-  Worker* NeedWake() CMWQ_REQUIRES(lock);
+  Worker* NeedWake() CMWQ_REQUIRES(lock) { return NeedWake(Counts()); }
+  Worker* NeedWake(const PoolCounts& counts) CMWQ_REQUIRES(lock);
   static void Wake(Worker* worker) {
     if (worker != nullptr) worker->parker.Unpark();
   }

@@ -76,6 +76,10 @@ void WorkerPool::TickFire(platform::Timer* t) {
   }
   sync::MutexLock hold(pool->lock);
   if (pool->nr_pending_ == 0 || pool->conc_.RawRunning() <= 0) {
+    // Whoever took the last one out, this tick in a detector's place included, called the worker that was
+    // first on the idle list, if one was: it may have been on its way to that list with the last look
+    // behind it. With the lock held there is no such way.
+    Wake(pool->NeedWake());
     pool->tick_armed_ = false;
     pool->watch_.drift_ticks = 0;
     return;

@@ -306,8 +306,12 @@ void WorkerPool::EnterIdle(Worker* w) {
   idle_list_.PushFront(&w->entry);
   ++nr_idle_;
   PublishFirstIdle();
-  // A detector sleeps while nobody could be started: now somebody can.
-  if (nr_pending_ > 0) ArmDetector();
+  // A detector sleeps while nobody could be started: now somebody can. What this worker let onto the
+  // list at its boundary may wait behind one that sleeps without a word, and no tick was asked for then.
+  if (nr_pending_ > 0) {
+    ArmDetector();
+    ArmTick();
+  }
   if (!cull_armed_ && TooManyWorkers(Counts(), static_cast<int>(conf_->idle_ratio))) {
     cull_wanted_ = true;
   }

@@ -163,6 +163,70 @@ TEST(Hog, TheTickEndsWithThePendingWork) {
   e.Destroy(wq);
 }
 
+// The last running worker was found asleep, and the call to another one was lost: the tick calls again.
+TEST(Tick, CallsAgainWhenNobodyRuns) {
+  Engine& e = Engine::Make(1);
+  wq::Workqueue* const wq = e.Alloc();
+  Gate run, stop;
+  Item silent([&] {
+    run.Open();
+    stop.Wait();
+  });
+  ASSERT_TRUE(Engine::Queue(wq, silent));
+  run.Wait();
+  Eventually([&] { return e.Pool().Stats().nr_idle == 1; });
+  Item behind;
+  ASSERT_TRUE(Engine::Queue(wq, behind));
+  pool::Suspect suspects[2];
+  ASSERT_EQ(e.Pool().ListSuspects(suspects, 2), 1);
+  ASSERT_TRUE(PoolTestPeer::PresumeOnly(e.Pool(), suspects[0]));
+  EXPECT_EQ(behind.Runs(), 0);
+  e.Advance(2 * kTickMs);
+  Eventually([&] { return behind.Runs() == 1; });
+  stop.Open();
+  wq::FlushWorkqueue(wq);
+  e.Destroy(wq);
+}
+
+// An item that max_active lets in at the end of another one waits behind a worker that counts: the tick
+// must look at that one, for it may sleep without a word.
+TEST(Tick, IsArmedForWhatABoundaryLeavesBehind) {
+  Engine& e = Engine::Make(1);
+  wq::Workqueue* const narrow = e.Alloc(0, 1);
+  wq::Workqueue* const wq = e.Alloc();
+  Gate first_runs, first_waits, first_ends, silent_runs, silent_ends;
+  Item first([&] {
+    first_runs.Open();
+    first_waits.WaitAnnounced();
+    first_ends.Wait();
+  });
+  Item silent([&] {
+    silent_runs.Open();
+    silent_ends.Wait();
+  });
+  Item behind;
+  ASSERT_TRUE(Engine::Queue(narrow, first));
+  first_runs.Wait();
+  ASSERT_TRUE(Engine::Queue(narrow, behind));  // inactive
+  Eventually([&] { return PoolTestPeer::RawRunning(e.Pool()) == 0; });
+  ASSERT_TRUE(Engine::Queue(wq, silent));
+  silent_runs.Wait();
+  first_waits.Open();
+  Eventually([&] { return PoolTestPeer::RawRunning(e.Pool()) == 2; });
+  EXPECT_FALSE(PoolTestPeer::TickArmed(e.Pool()));
+  first_ends.Open();
+  Eventually([&] { return e.Pool().Stats().nr_idle == 2; });
+  EXPECT_EQ(behind.Runs(), 0);
+  EXPECT_EQ(PoolTestPeer::Pending(e.Pool()), 1u);
+  EXPECT_TRUE(PoolTestPeer::TickArmed(e.Pool()));
+  silent_ends.Open();
+  Eventually([&] { return behind.Runs() == 1; });
+  wq::FlushWorkqueue(narrow);
+  wq::FlushWorkqueue(wq);
+  e.Destroy(narrow);
+  e.Destroy(wq);
+}
+
 TEST(Hog, ReportNamesFunctionAndAdvice) {
   LogCapture log;
   std::string lines;
