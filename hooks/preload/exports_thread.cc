@@ -40,6 +40,7 @@ CMWQ_EXPORT(int, pthread_create,
             (pthread_t * thread, const pthread_attr_t* attributes, void* (*start)(void*),
              void* argument)) {
   const auto original = CMWQ_REAL(pthread_create);
+  if (Active()) gate::NoteThread();
   if (!Adopted()) return original(thread, attributes, start, argument);
   const gate::UnpinForCreate unpin;
   return original(thread, attributes, start, argument);
@@ -47,6 +48,7 @@ CMWQ_EXPORT(int, pthread_create,
 
 CMWQ_EXPORT(int, thrd_create, (thrd_t * thread, thrd_start_t start, void* argument)) {
   const auto original = CMWQ_REAL(thrd_create);
+  if (Active()) gate::NoteThread();
   if (!Adopted()) return original(thread, start, argument);
   const gate::UnpinForCreate unpin;
   return original(thread, start, argument);
@@ -93,4 +95,17 @@ CMWQ_EXPORT(int, pthread_setaffinity_np, (pthread_t thread, size_t size, const c
     if (tid >= 0) gate::NoteOwnPlacement(tid);
   }
   return CMWQ_REAL(pthread_setaffinity_np)(thread, size, mask);
+}
+
+// The attributes of a running thread: its mask is the one that the program knows.
+CMWQ_EXPORT(int, pthread_getattr_np, (pthread_t thread, pthread_attr_t* attributes)) {
+  const int rc = CMWQ_REAL(pthread_getattr_np)(thread, attributes);
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  const int tid = rc == 0 && Active() ? ThreadId(thread) : -1;
+  if (tid >= 0 &&
+      gate::VirtualAffinity(tid, reinterpret_cast<unsigned long*>(&mask), sizeof(mask))) {
+    pthread_attr_setaffinity_np(attributes, sizeof(mask), &mask);
+  }
+  return rc;
 }

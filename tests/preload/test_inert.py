@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that the preload leaves alone what it must, says so once, and says nothing when disabled.
 
-usage: test_inert.py PRELOAD PROGRAM WORK_FOLDER C_COMPILER
+usage: test_inert.py PRELOAD PROGRAM WORK_FOLDER C_COMPILER...
 
 PROGRAM is any victim that ends with exit code 0.
 """
@@ -42,7 +42,7 @@ class Case:
         source = self.folder / f'{name}.c'
         source.write_text(text, encoding='ascii')
         program = self.folder / name
-        subprocess.run([self.compiler, str(source), '-o', str(program), *arguments], check=True)
+        subprocess.run([*self.compiler, str(source), '-o', str(program), *arguments], check=True)
         return str(program)
 
     def run(self, command, **extra):
@@ -117,7 +117,7 @@ def check_report(case, program):
 
 def main():
     """Entry point."""
-    preload, program, folder, compiler = sys.argv[1:]
+    preload, program, folder, *compiler = sys.argv[1:]
     case = Case(preload, folder, compiler)
     check_inert(case)
     check_set_id(case)
