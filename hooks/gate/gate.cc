@@ -243,8 +243,7 @@ Member* InItsPlace(Member* m) {
   return __builtin_expect(right, 1) ? m : Relocate(m);
 }
 
-// Whether the calling code runs on the stack that the kernel gave signal handlers: then addresses say nothing
-// about who called whom.
+// On the stack of signal handlers, where addresses say nothing about who called whom.
 bool OnHandlerStack() {
   stack_t stack = {};
   return base::Sys(SYS_sigaltstack, 0, &stack) < 0 || (stack.ss_flags & SS_ONSTACK) != 0;
@@ -430,8 +429,7 @@ void LeaveSlow() {
 }
 
 void LeaveByJump() {
-  // Inside one of our own sections nobody can be jumping out: no handler of the program gets that far
-  // without the section's end, unless it interrupted it, and then the state is not ours to change.
+  // A handler that interrupted one of our own sections: the state is not whole.
   if (t_state.bracket == nullptr || sync::t_locks_held != 0) return;
   t_state.bracket = nullptr;
   t_state.depth = 0;
@@ -439,7 +437,7 @@ void LeaveByJump() {
 }
 
 void EndAbandonedBracket(const void* here) {
-  // The stack grows down: whoever is called from inside the bracket is below it.
+  // Whoever is called from inside the bracket is below it.
   if (t_state.bracket == nullptr || here < t_state.bracket || OnHandlerStack()) return;
   LeaveByJump();
 }
@@ -503,7 +501,6 @@ bool MoveOwnFd(int fd) {
 }
 
 namespace {
-
 // tid 0: the caller.
 Member* MemberByTid(int tid) {
   if (tid == 0 || tid == base::Tid()) return Self();

@@ -220,43 +220,27 @@
   X(funlockfile, 0, nullptr)      \
   X(vsyslog, 0, nullptr)
 
-#define CMWQ_REAL_NAMES(X)       \
-  X(getpwnam, 0, nullptr)        \
-  X(getpwnam_r, 0, nullptr)      \
-  X(getpwuid, 0, nullptr)        \
-  X(getpwuid_r, 0, nullptr)      \
-  X(getgrnam, 0, nullptr)        \
-  X(getgrnam_r, 0, nullptr)      \
-  X(getgrgid, 0, nullptr)        \
-  X(getgrgid_r, 0, nullptr)      \
-  X(getgrouplist, 0, nullptr)    \
-  X(initgroups, 0, nullptr)      \
-  X(getservbyname, 0, nullptr)   \
-  X(getservbyname_r, 0, nullptr) \
-  X(getservbyport, 0, nullptr)   \
-  X(getservbyport_r, 0, nullptr) \
-  X(setnetgrent, 0, nullptr)     \
-  X(innetgr, 0, nullptr)
+#define CMWQ_REAL_NAMES(X)                                    \
+  X(getpwnam, 0, nullptr) X(getpwnam_r, 0, nullptr)           \
+  X(getpwuid, 0, nullptr) X(getpwuid_r, 0, nullptr)           \
+  X(getgrnam, 0, nullptr) X(getgrnam_r, 0, nullptr)           \
+  X(getgrgid, 0, nullptr) X(getgrgid_r, 0, nullptr)           \
+  X(getgrouplist, 0, nullptr) X(initgroups, 0, nullptr)       \
+  X(getservbyname, 0, nullptr) X(getservbyname_r, 0, nullptr) \
+  X(getservbyport, 0, nullptr) X(getservbyport_r, 0, nullptr) \
+  X(setnetgrent, 0, nullptr) X(innetgr, 0, nullptr)
 
-#define CMWQ_REAL_MEMORY(X) \
-  X(mmap, 0, nullptr)       \
-  X(madvise, 0, nullptr)    \
-  X(mlock, 0, nullptr)      \
-  X(mlock2, 27, nullptr)    \
-  X(mlockall, 0, nullptr)   \
-  X(ioctl, 0, nullptr)      \
-  X(tcsetattr, 0, nullptr)  \
-  X(unlink, 0, nullptr)     \
-  X(unlinkat, 0, nullptr)   \
-  X(rename, 0, nullptr)     \
-  X(renameat, 0, nullptr)   \
-  X(renameat2, 28, nullptr)
+#define CMWQ_REAL_MEMORY(X)                         \
+  X(mmap, 0, nullptr) X(madvise, 0, nullptr)        \
+  X(mlock, 0, nullptr) X(mlock2, 27, nullptr)       \
+  X(mlockall, 0, nullptr) X(ioctl, 0, nullptr)      \
+  X(tcsetattr, 0, nullptr) X(unlink, 0, nullptr)    \
+  X(unlinkat, 0, nullptr) X(rename, 0, nullptr)     \
+  X(renameat, 0, nullptr) X(renameat2, 28, nullptr)
 
-#define CMWQ_REAL_EXEC(X) \
-  X(execve, 0, nullptr)   \
-  X(execv, 0, nullptr)    \
-  X(execvp, 0, nullptr)   \
-  X(execvpe, 0, nullptr)  \
+#define CMWQ_REAL_EXEC(X)                      \
+  X(execve, 0, nullptr) X(execv, 0, nullptr)   \
+  X(execvp, 0, nullptr) X(execvpe, 0, nullptr) \
   X(fexecve, 0, nullptr)
 
 #define CMWQ_REAL_DECLARED(X) \

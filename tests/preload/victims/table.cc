@@ -272,7 +272,7 @@ std::vector<Row> StreamRows() {
   };
 }
 
-std::vector<Row> OtherRows() {
+std::vector<Row> LockRows() {
   return {
       {"sem_wait", [](Things& t) { return sem_wait(&t.sem); }, [](Things& t) { sem_post(&t.sem); }},
       {"sem_timedwait",
@@ -296,6 +296,11 @@ std::vector<Row> OtherRows() {
          pthread_cond_signal(&t.cond);
          pthread_mutex_unlock(&t.mutex);
        }},
+  };
+}
+
+std::vector<Row> KernelRows() {
+  return {
       {"msgrcv",
        [](Things& t) {
          char message[32];
@@ -425,7 +430,8 @@ int main(int argc, char** argv) {
   const auto rows = part == "descriptors" ? DescriptorRows()
                     : part == "multiplex" ? MultiplexRows()
                     : part == "streams"   ? StreamRows()
-                                          : OtherRows();
+                    : part == "locks"     ? LockRows()
+                                          : KernelRows();
   for (const Row& row : rows) {
     for (const bool worker : {false, true}) ShowRow(row, worker);
   }
