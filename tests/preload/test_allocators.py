@@ -18,7 +18,7 @@ def run(command, preloads):
     env = {k: v for k, v in os.environ.items() if not k.startswith('CMWQ_')}
     env['LD_PRELOAD'] = ':'.join(preloads)
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=300, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -362,11 +362,11 @@ void Stacks() {
   const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
   static pthread_mutex_t mutex = unlocked;
   int served = 0;
-  for (int round = 0; round < 4; ++round) {
+  for (int round = 0; round < 2; ++round) {
     std::vector<pthread_t> threads(16);
     for (pthread_t& thread : threads) {
       const auto body = [](void* count) -> void* {
-        for (int i = 0; i < 20; ++i) {
+        for (int i = 0; i < 5; ++i) {
           ServeOneRequest();
           pthread_mutex_lock(&mutex);
           Pause(10);
