@@ -1,5 +1,5 @@
-// What the preload costs a program that gains nothing from it: calls that do not block, on a thread
-// that serves no connection, and the start of a process.
+// What the preload costs: calls that do not block, on a thread that serves no connection and on one
+// that does, the start of a process, and the memory of a thread that serves.
 //
 // This program measures itself: run with --inside it makes the calls and prints their prices;
 // without, it starts itself so with and without the preload. It must not link cmwq.
@@ -11,11 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <functional>
+#include <optional>
+#include <thread>
 #include <vector>
 
 #include "bench/harness.h"
@@ -50,8 +53,61 @@ double Best(long n, const std::function<void()>& once) {
   return samples.Quantile(0);
 }
 
+// A connection of this process with itself, of which one request was served: under the preload the
+// calling thread is a worker from then on.
+bool ServeOneRequest() {
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  auto* const raw = reinterpret_cast<sockaddr*>(&address);
+  // Bound to its family alone it gets a name from the kernel.
+  socklen_t size = sizeof(address.sun_family);
+  const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool ok = bind(listener, raw, size) == 0 && listen(listener, 1) == 0;
+  size = sizeof(address);
+  ok = ok && getsockname(listener, raw, &size) == 0 && connect(client, raw, size) == 0;
+  const int server = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  char byte = 0;
+  ok = ok && send(client, &byte, 1, 0) == 1;
+  pollfd wait = {server, POLLIN, 0};
+  ok = ok && poll(&wait, 1, -1) == 1 && recv(server, &byte, 1, 0) == 1;
+  for (const int fd : {listener, client, server}) close(fd);
+  return ok;
+}
+
+// Resident memory of the process in KiB.
+long ResidentKib() {
+  FILE* const file = fopen("/proc/self/statm", "re");
+  long pages = 0;
+  if (file == nullptr || fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
+  if (file != nullptr) fclose(file);
+  return pages * sysconf(_SC_PAGESIZE) / 1024;
+}
+
+// Resident memory that each of `n` threads adds which have served a request and sleep now.
+int InsideMemory(long n) {
+  if (!ServeOneRequest()) return 1;
+  pthread_barrier_t served, end;
+  pthread_barrier_init(&served, nullptr, static_cast<unsigned>(n) + 1);
+  pthread_barrier_init(&end, nullptr, static_cast<unsigned>(n) + 1);
+  const long before = ResidentKib();
+  std::vector<std::thread> threads;
+  for (long i = 0; i < n; ++i) {
+    threads.emplace_back([&] {
+      ServeOneRequest();
+      pthread_barrier_wait(&served);
+      pthread_barrier_wait(&end);
+    });
+  }
+  pthread_barrier_wait(&served);
+  const long after = ResidentKib();
+  pthread_barrier_wait(&end);
+  for (std::thread& thread : threads) thread.join();
+  printf("%.3f\n", static_cast<double>(after - before) / static_cast<double>(n));
+  return 0;
+}
+
 int Inside(long calls) {
-  PinSelf(AllowedCpus().back());
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   const int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
   int pair[2];
@@ -107,21 +163,40 @@ struct Variant {
   const char* name;
   std::vector<std::string> env;
   std::array<Samples, kCalls> calls = {};
+  std::array<Samples, kCalls> worker_calls = {};
+  Samples thread_kib = {};
   Samples exec_us = {};
 };
 
-bool MeasureCalls(long calls, Variant* variant) {
+// What this program prints when it is run with `arguments`: `n` numbers.
+bool RunInside(std::vector<std::string> arguments, const Variant& variant, double* to, size_t n) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return false;
-  const bool ok =
-      RunProgram({"/proc/self/exe", "--inside=" + std::to_string(calls)}, variant->env, ends[1]);
+  arguments.insert(arguments.begin(), "/proc/self/exe");
+  const bool ok = RunProgram(arguments, variant.env, ends[1]);
   close(ends[1]);
-  std::array<double, kCalls> ns;
   FILE* const file = fdopen(ends[0], "r");
-  const bool read = fscanf(file, "%lf %lf %lf %lf", &ns[0], &ns[1], &ns[2], &ns[3]) == kCalls;
+  bool read = true;
+  for (size_t i = 0; i < n; ++i) read = fscanf(file, "%lf", &to[i]) == 1 && read;
   fclose(file);
-  for (size_t i = 0; i < kCalls && read; ++i) variant->calls[i].Add(ns[i]);
   return ok && read;
+}
+
+bool MeasureCalls(long calls, Variant* variant) {
+  std::array<double, kCalls> ns, worker_ns;
+  double kib;
+  const std::string inside = "--inside=" + std::to_string(calls);
+  if (!RunInside({inside}, *variant, ns.data(), kCalls) ||
+      !RunInside({inside, "--worker=1"}, *variant, worker_ns.data(), kCalls) ||
+      !RunInside({"--memory=200"}, *variant, &kib, 1)) {
+    return false;
+  }
+  for (size_t i = 0; i < kCalls; ++i) {
+    variant->calls[i].Add(ns[i]);
+    variant->worker_calls[i].Add(worker_ns[i]);
+  }
+  variant->thread_kib.Add(kib);
+  return true;
 }
 
 bool MeasureExec(long execs, Variant* variant) {
@@ -138,7 +213,8 @@ bool MeasureExec(long execs, Variant* variant) {
 }
 
 void AddRow(const std::string& name, const std::vector<Variant>& variants, int decimals,
-            const std::function<const Samples&(const Variant&)>& of, double bar, Report* report) {
+            const std::function<const Samples&(const Variant&)>& of, std::optional<double> bar,
+            Report* report) {
   std::vector<std::string> cells = {name};
   for (const Variant& v : variants) {
     cells.push_back(Fixed(of(v).Median(), decimals));
@@ -147,33 +223,10 @@ void AddRow(const std::string& name, const std::vector<Variant>& variants, int d
   const double added = of(variants[1]).Median() - of(variants[0]).Median();
   cells.push_back(Fixed(added, decimals));
   report->Row(cells);
-  report->Bar(name + ", added by the preload", added, bar);
+  if (bar) report->Bar(name + ", added by the preload", added, *bar);
 }
 
-int Main(int argc, char** argv) {
-  long inside = 0, calls = 200'000, execs = 100;
-  std::string preload = BuildFile("hooks/libcmwq-preload.so");
-  Options options("Calls that do not block and starts of processes, with and without the preload.",
-                  7);
-  options.Number("calls", &calls, "calls of each kind and round");
-  options.Number("execs", &execs, "starts of /bin/true per round");
-  options.Number("inside", &inside, "only make that many calls and print their prices");
-  options.Text("preload", &preload, "the preload, else from this build");
-  if (const int code = options.Parse(argc, argv); code >= 0) return code;
-  if (inside > 0) return Inside(inside);
-
-  std::vector<Variant> variants;
-  variants.push_back({"plain", Environment("", false)});
-  variants.push_back({"preload", Environment(preload, false)});
-  variants.push_back({"CMWQ_DISABLE=1", Environment(preload, true)});
-  for (int round = 0; round < options.rounds(); ++round) {
-    for (Variant& variant : variants) {
-      if (!MeasureCalls(calls, &variant) || !MeasureExec(execs, &variant)) {
-        fprintf(stderr, "%s: a measurement failed\n", variant.name);
-        return 3;
-      }
-    }
-  }
+int Print(const std::vector<Variant>& variants, const Options& options) {
   std::vector<std::string> columns = {"what"};
   for (const Variant& v : variants) {
     columns.push_back(v.name);
@@ -187,10 +240,57 @@ int Main(int argc, char** argv) {
         [i](const Variant& v) -> const Samples& { return v.calls[i]; },
         kBarPerCallNs* kCallKinds[i].wrapped, &report);
   }
+  // The prices of announcing a sleep that does not come, and of the lock that is tried first.
+  for (size_t i = 0; i < kCalls; ++i) {
+    AddRow(
+        std::string(kCallKinds[i].name) + ", serving thread, ns", variants, 1,
+        [i](const Variant& v) -> const Samples& { return v.worker_calls[i]; }, std::nullopt, &report);
+  }
+  AddRow(
+      "resident memory of a serving thread, KiB", variants, 1,
+      [](const Variant& v) -> const Samples& { return v.thread_kib; }, std::nullopt, &report);
   AddRow(
       "exec of /bin/true, us", variants, 0,
       [](const Variant& v) -> const Samples& { return v.exec_us; }, kBarExecUs, &report);
   return report.Finish(options);
+}
+
+int Main(int argc, char** argv) {
+  long inside = 0, worker = 0, memory = 0, calls = 200'000, execs = 100;
+  std::string preload = BuildFile("hooks/libcmwq-preload.so");
+  Options options("Calls that do not block and starts of processes, with and without the preload.",
+                  7);
+  options.Number("calls", &calls, "calls of each kind and round");
+  options.Number("execs", &execs, "starts of /bin/true per round");
+  options.Number("inside", &inside, "only make that many calls and print their prices");
+  options.Number("worker", &worker, "make them in a thread that serves connections");
+  options.Number("memory", &memory, "only print what so many serving threads take, KiB each");
+  options.Text("preload", &preload, "the preload, else from this build");
+  if (const int code = options.Parse(argc, argv); code >= 0) return code;
+  if (memory > 0) return InsideMemory(memory);
+  if (inside > 0) {
+    PinSelf(AllowedCpus().back());
+    if (worker == 0) return Inside(inside);
+    int code = 1;
+    std::thread([&] {
+      if (ServeOneRequest()) code = Inside(inside);
+    }).join();
+    return code;
+  }
+
+  std::vector<Variant> variants;
+  variants.push_back({"plain", Environment("", false)});
+  variants.push_back({"preload", Environment(preload, false)});
+  variants.push_back({"CMWQ_DISABLE=1", Environment(preload, true)});
+  for (int round = 0; round < options.rounds(); ++round) {
+    for (Variant& variant : variants) {
+      if (!MeasureCalls(calls, &variant) || !MeasureExec(execs, &variant)) {
+        fprintf(stderr, "%s: a measurement failed\n", variant.name);
+        return 3;
+      }
+    }
+  }
+  return Print(variants, options);
 }
 
 }  // namespace

@@ -65,13 +65,13 @@ bool CpuGate::Arm(Member* m, int fd, uint32_t events, std::atomic<uint32_t>* hom
   ev.events = events | EPOLLONESHOT;
   ev.data.u64 = EventData(m);
   if (home->load(std::memory_order_relaxed) == home_here) {
-    const long err = base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_MOD, fd, &ev);
+    const long err = base::Sys(SYS_epoll_ctl, epoll_fd(), EPOLL_CTL_MOD, fd, &ev);
     if (err == 0) return true;
     if (err != -ENOENT) return false;
   }
-  long err = base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, fd, &ev);
+  long err = base::Sys(SYS_epoll_ctl, epoll_fd(), EPOLL_CTL_ADD, fd, &ev);
   // A duplicate of the number may have left a registration behind.
-  if (err == -EEXIST) err = base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_MOD, fd, &ev);
+  if (err == -EEXIST) err = base::Sys(SYS_epoll_ctl, epoll_fd(), EPOLL_CTL_MOD, fd, &ev);
   if (err == 0) home->store(home_here, std::memory_order_relaxed);
   return err == 0;
 }
@@ -191,12 +191,12 @@ void CpuGate::WakeAll(const WakeList& wakes) {
   for (int i = 0; i < wakes.n; ++i) base::FutexWake(&wakes.members[i]->wait, 1);
   if (wakes.kick) {
     const uint64_t one = 1;
-    base::Sys(SYS_write, kick_fd_, &one, sizeof(one));
+    base::Sys(SYS_write, kick_fd(), &one, sizeof(one));
   }
 }
 
 int CpuGate::Harvest(struct epoll_event* events) {
-  return static_cast<int>(base::Sys(SYS_epoll_pwait, epoll_fd_, events, kBatch, 0, 0, 8));
+  return static_cast<int>(base::Sys(SYS_epoll_pwait, epoll_fd(), events, kBatch, 0, 0, 8));
 }
 
 bool CpuGate::Settle(const struct epoll_event* events, int n) {
@@ -291,7 +291,7 @@ bool CpuGate::Poke(Member* m) {
 int CpuGate::SleepLeading(Member* m, struct epoll_event* events, uint64_t deadline_ns) {
   m->frame = __builtin_frame_address(0);
   const int timeout_ms = MillisLeft(deadline_ns);
-  const long n = WaitSys(m->cancellable, SYS_epoll_pwait, epoll_fd_,
+  const long n = WaitSys(m->cancellable, SYS_epoll_pwait, epoll_fd(),
                          reinterpret_cast<long>(events), kBatch, timeout_ms, 0, 8);
   if (n == 0) return base::MonotonicNs() >= deadline_ns ? -ETIMEDOUT : 0;
   return static_cast<int>(n);

@@ -107,8 +107,12 @@ class CpuGate final : public pool::Watched {
   }
   // The epoll set was closed under us: nothing is managed here any more.
   bool lost() const { return lost_.load(std::memory_order_acquire); }
-  int epoll_fd() const { return epoll_fd_; }
-  int kick_fd() const { return kick_fd_; }
+  int epoll_fd() const { return epoll_fd_.load(std::memory_order_relaxed); }
+  int kick_fd() const { return kick_fd_.load(std::memory_order_relaxed); }
+  // The program wants number `fd`, one of ours: the file goes on under another. Returns that, or -1 if fd is
+  // none of ours or there is no other. Leaves fd open, to be replaced by the program's own call. A member
+  // that read the old number a moment ago may still make one call with it.
+  int MoveFd(int fd);
   uint64_t presumed() const { return presumed_.load(std::memory_order_relaxed); }
 
   // Watched: for detectors, lock-free.
@@ -159,8 +163,8 @@ class CpuGate final : public pool::Watched {
 
   int index_ = 0;                                       // I
   int cpu_ = -1;                                        // I
-  int epoll_fd_ = -1;                                   // I
-  int kick_fd_ = -1;                                    // I: interrupts the leader
+  std::atomic<int> epoll_fd_{-1};                       // AT(MoveFd, Arm): relaxed, the file is the same
+  std::atomic<int> kick_fd_{-1};                        // AT(MoveFd, WakeAll): the same; interrupts the leader
   pool::StateWord* words_ = nullptr;                    // I: array, dense
   Member* members_ = nullptr;                           // I: array
   pool::BlockingSource* detector_ = nullptr;            // I: after StartWatch

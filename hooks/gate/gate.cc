@@ -140,7 +140,11 @@ CpuGate* Emptiest(Gates* gates, const platform::CpuSet& allowed) {
 // libc's: nonzero while the process has had one thread only. Unknown to releases before 2.32.
 extern "C" char __libc_single_threaded __attribute__((weak));
 
+// Child of fork that has made no thread: libc keeps the parent's word for it.
+constinit std::atomic<bool> g_alone{false};  // AT(AfterForkInChild, NoteThread): relaxed
+
 bool IsSingleThreaded() {
+  if (g_alone.load(std::memory_order_relaxed)) return true;
   return &__libc_single_threaded != nullptr && __libc_single_threaded != 0;
 }
 
@@ -239,15 +243,19 @@ Member* InItsPlace(Member* m) {
   return __builtin_expect(right, 1) ? m : Relocate(m);
 }
 
+// On the stack of signal handlers, where addresses say nothing about who called whom.
+bool OnHandlerStack() {
+  stack_t stack = {};
+  return base::Sys(SYS_sigaltstack, 0, &stack) < 0 || (stack.ss_flags & SS_ONSTACK) != 0;
+}
+
 // A handler left a wait by longjmp(): its frame is gone, and nothing marked its end. A call inside the
 // handler differs from one after it by its place: deeper on the stack, or on the handler's own.
 // `here` is the frame of the call.
 [[gnu::noinline]] bool EndAbandonedWait(const void* here) {
   Member* const m = Self();
   if (m == nullptr || m->frame == nullptr || sync::t_locks_held != 0) return false;
-  if (here <= m->frame) return false;
-  stack_t stack = {};
-  if (base::Sys(SYS_sigaltstack, 0, &stack) < 0 || (stack.ss_flags & SS_ONSTACK) != 0) return false;
+  if (here <= m->frame || OnHandlerStack()) return false;
   m->frame = nullptr;
   m->gate->Abandon(m);
   t_state.depth = 0;
@@ -295,7 +303,11 @@ bool IsBoundary(int fd) {
       sync::t_locks_held != 0) {
     return false;
   }
-  if (t_state.depth != 0 && !EndAbandonedWait(__builtin_frame_address(0))) return false;
+  if (t_state.depth != 0) {
+    const void* const here = __builtin_frame_address(0);
+    EndAbandonedBracket(here);
+    if (t_state.depth != 0 && !EndAbandonedWait(here)) return false;
+  }
   const FdEntry* const e = g_fds.At(fd);
   return e != nullptr && e->origin.load(std::memory_order_relaxed) == Origin::kAccepted &&
          !g_refused.load(std::memory_order_relaxed);
@@ -416,6 +428,20 @@ void LeaveSlow() {
   m->in_block = false;
 }
 
+void LeaveByJump() {
+  // A handler that interrupted one of our own sections: the state is not whole.
+  if (t_state.bracket == nullptr || sync::t_locks_held != 0) return;
+  t_state.bracket = nullptr;
+  t_state.depth = 0;
+  LeaveSlow();
+}
+
+void EndAbandonedBracket(const void* here) {
+  // Whoever is called from inside the bracket is below it.
+  if (t_state.bracket == nullptr || here < t_state.bracket || OnHandlerStack()) return;
+  LeaveByJump();
+}
+
 namespace {
 
 void Note(int fd, Origin origin) {
@@ -462,8 +488,19 @@ int NextOwnFd(int from) {
   return next;
 }
 
-namespace {
+bool MoveOwnFd(int fd) {
+  Gates* const gates = CurrentGates();
+  for (int i = 0; gates != nullptr && i < gates->n; ++i) {
+    const int moved = gates->gate[i]->MoveFd(fd);
+    if (moved < 0) continue;
+    NoteOwn(gates->gate[i], Origin::kOwn);
+    g_fds.At(fd)->origin.store(Origin::kUnknown, std::memory_order_relaxed);
+    return true;
+  }
+  return false;
+}
 
+namespace {
 // tid 0: the caller.
 Member* MemberByTid(int tid) {
   if (tid == 0 || tid == base::Tid()) return Self();
@@ -522,6 +559,10 @@ UnpinForCreate::~UnpinForCreate() {
   if (pinned_ && IsPinned(Self())) platform::CpuSet::Of(Self()->gate->cpu()).StoreAffinity(0);
 }
 
+void NoteThread() {
+  if (g_alone.load(std::memory_order_relaxed)) g_alone.store(false, std::memory_order_relaxed);
+}
+
 void ThreadExit() {
   Member* const m = Self();
   if (m != nullptr) Leave(m);
@@ -537,6 +578,8 @@ void AfterForkInChild() {
   CloseGates(&g_storage);
   if (t_state.worker != &t_library) t_state.worker = nullptr;
   t_state.depth = 0;
+  t_state.bracket = nullptr;
+  g_alone.store(true, std::memory_order_relaxed);
   sync::t_locks_held = 0;
   g_epoch = g_epoch % 0xfff + 1;
   g_gates.store(nullptr, std::memory_order_relaxed);

@@ -29,6 +29,7 @@ const char* HookName(Hook hook);
 // Per-thread state. POD, constant-initialised, initial-exec TLS: usable before any constructor.
 struct ThreadState {
   void* worker;        // S: the adopted worker, null while not adopted
+  const void* bracket;  // S: the outermost open Bracket, null: none
   uint32_t depth;      // S: > 0 inside a bracket or inside our own code: calls pass straight through
   int32_t held_locks;  // S: application locks taken and not released by this thread
   uint8_t dead;        // S: thread is past its last destructor round: never adopt again
@@ -51,16 +52,33 @@ void SetLibraryWorker(void (*sleeping)(), void (*running)());
 void EnterSlow(Hook hook);
 void LeaveSlow();
 
+// A bracket is about to be opened at `here`, with depth > 0. Ends an open one that was left by a jump: its
+// frame is no caller of this one.
+void EndAbandonedBracket(const void* here);
+// The calling worker jumps: out of the open bracket, if there is one.
+void LeaveByJump();
+
 // Marks the calling thread as sleeping for the length of one call that may block. RAII because
 // cancellation leaves the real call by forced unwinding; must therefore be compiled with -fexceptions.
 // Costs one TLS load and a branch on a thread that is not adopted. Nests: only the outermost counts.
 class Bracket {
  public:
   explicit Bracket(Hook hook) : active_(t_state.worker != nullptr) {
-    if (active_ && t_state.depth++ == 0) EnterSlow(hook);
+    if (!active_) return;
+    if (t_state.depth != 0) EndAbandonedBracket(this);
+    if (t_state.depth++ != 0) return;
+    t_state.bracket = this;
+    EnterSlow(hook);
   }
   ~Bracket() {
-    if (active_ && --t_state.depth == 0) LeaveSlow();
+    if (!active_) return;
+    if (t_state.bracket == this) {
+      t_state.bracket = nullptr;
+      t_state.depth = 0;  // whatever was left inside by a jump
+      LeaveSlow();
+    } else if (t_state.depth > (t_state.bracket != nullptr ? 1 : 0)) {
+      --t_state.depth;  // nothing to do in one that was ended already, by a jump within a handler
+    }
   }
   Bracket(const Bracket&) = delete;
   Bracket& operator=(const Bracket&) = delete;
@@ -99,6 +117,7 @@ void NoteFresh(int fd);      // fd is new and of no known origin (socket, open, 
 void NoteClosing(int fd);    // about to be closed: wakes whoever waits for it at the boundary
 bool IsOwnFd(int fd);        // one of ours: close(), dup2(), close_range() of the program must spare it
 int NextOwnFd(int from);     // smallest own descriptor >= from, or -1
+bool MoveOwnFd(int fd);      // the program wants this number; false: no other is to be had
 
 // Held-lock count. Never negative.
 inline void LockAcquired() { ++t_state.held_locks; }
@@ -119,6 +138,8 @@ class UnpinForCreate {
   bool pinned_;
 };
 
+// The program makes a thread: a child of fork() is no process of one thread any more.
+void NoteThread();
 // fork(): child side. The child's only thread starts afresh, not adopted.
 void AfterForkInChild();
 // Called by the thread-exit key destructor in its last round.

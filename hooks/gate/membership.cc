@@ -40,20 +40,30 @@ bool CpuGate::Init(int index, int cpu, int* err) {
     if (ep >= 0) base::SysClose(static_cast<int>(ep));
     return false;
   }
-  epoll_fd_ = MoveHigh(static_cast<int>(ep));
-  kick_fd_ = MoveHigh(static_cast<int>(kick));
+  epoll_fd_.store(MoveHigh(static_cast<int>(ep)), std::memory_order_relaxed);
+  kick_fd_.store(MoveHigh(static_cast<int>(kick)), std::memory_order_relaxed);
   struct epoll_event ev;
   ev.events = EPOLLIN | EPOLLET;  // each write is one event; the counter is never read
   ev.data.u64 = kKickData;
-  base::Sys(SYS_epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, kick_fd_, &ev);
+  base::Sys(SYS_epoll_ctl, epoll_fd(), EPOLL_CTL_ADD, kick_fd(), &ev);
   return true;
 }
 
 void CpuGate::Close() {
   if (lost()) return;  // the numbers are the program's by now
-  base::SysClose(epoll_fd_);
-  base::SysClose(kick_fd_);
-  epoll_fd_ = kick_fd_ = -1;
+  base::SysClose(epoll_fd());
+  base::SysClose(kick_fd());
+  epoll_fd_.store(-1, std::memory_order_relaxed);
+  kick_fd_.store(-1, std::memory_order_relaxed);
+}
+
+int CpuGate::MoveFd(int fd) {
+  if (fd < 0 || (fd != epoll_fd() && fd != kick_fd())) return -1;
+  long to = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, fd + 1);
+  if (to < 0) to = base::Sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 100);
+  if (to < 0) return -1;
+  (fd == epoll_fd() ? epoll_fd_ : kick_fd_).store(static_cast<int>(to), std::memory_order_relaxed);
+  return static_cast<int>(to);
 }
 
 void CpuGate::StartWatch() { detector_ = pool::AttachDetector(cpu_, this); }
@@ -129,7 +139,7 @@ bool CpuGate::SendAway() {
   ForEachMember([](Member* m) { Poke(m); });
   if (led) {
     const uint64_t one = 1;
-    base::Sys(SYS_write, kick_fd_, &one, sizeof(one));
+    base::Sys(SYS_write, kick_fd(), &one, sizeof(one));
   }
   return true;
 }

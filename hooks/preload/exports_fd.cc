@@ -21,26 +21,9 @@ constexpr bool TakesMode(int flags) {
 
 bool IsOurs(int fd) { return Active() && gate::IsOwnFd(fd); }
 
-// The smallest descriptor of ours in [from, last], or -1.
-int NextOurs(unsigned from, unsigned last) {
-  if (!Active() || from > INT_MAX) return -1;
-  const int own = gate::NextOwnFd(static_cast<int>(from));
-  return own >= 0 && static_cast<unsigned>(own) <= last ? own : -1;
-}
-
-// Closes a range around our descriptors.
-int CloseRange(unsigned first, unsigned last, int flags) {
-  const auto original = CMWQ_REAL(close_range);
-  if (first > last) return original(first, last, flags);
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) NoteCloseRange(first, last);
-  unsigned from = first;
-  for (int own; (own = NextOurs(from, last)) >= 0; from = static_cast<unsigned>(own) + 1) {
-    if (from == static_cast<unsigned>(own)) continue;
-    const int rc = original(from, static_cast<unsigned>(own) - 1, flags);
-    if (rc != 0) return rc;
-  }
-  // A range that ends in one of ours: its last part is empty.
-  return from > last || from < first ? 0 : original(from, last, flags);
+int NotOpen() {
+  errno = EBADF;
+  return -1;
 }
 
 void CloseFrom(int first) {
@@ -54,13 +37,6 @@ void CloseFrom(int first) {
     for (unsigned fd = from; fd < end; ++fd) CMWQ_REAL(close)(static_cast<int>(fd));
   }
   CMWQ_REAL(closefrom)(static_cast<int>(from));
-}
-
-// Whether a descriptor number may be replaced by a copy.
-bool MayReplace(int fd) {
-  if (!IsOurs(fd)) return true;
-  errno = EBUSY;
-  return false;
 }
 
 }  // namespace
@@ -112,26 +88,27 @@ CMWQ_EXPORT(int, creat, (const char* path, mode_t mode)) {
 CMWQ_ALIAS(creat64, creat)
 
 CMWQ_EXPORT(int, close, (int fd)) {
-  if (IsOurs(fd)) {
-    errno = EBADF;
-    return -1;
-  }
+  if (IsOurs(fd)) return NotOpen();
   NoteClose(fd);
   return Bracketed(Hook::kClose, CMWQ_REAL(close), fd);
 }
 CMWQ_ALIAS(__close, close)
 
 CMWQ_EXPORT(int, close_range, (unsigned first, unsigned last, int flags)) {
-  return CloseRange(first, last, flags);
+  return CloseRangeAround(first, last, flags);
 }
 
 CMWQ_EXPORT(void, closefrom, (int first)) { return CloseFrom(first); }
 
-CMWQ_EXPORT(int, dup, (int fd)) { return NoteCopy(fd, CMWQ_REAL(dup)(fd)); }
+CMWQ_EXPORT(int, dup, (int fd)) {
+  if (IsOurs(fd)) return NotOpen();
+  return NoteCopy(fd, CMWQ_REAL(dup)(fd));
+}
 
 CMWQ_EXPORT(int, dup2, (int fd, int target)) {
   if (fd != target) {
-    if (!MayReplace(target)) return -1;
+    if (IsOurs(fd)) return NotOpen();
+    if (!MakeRoomAt(target)) return -1;
     NoteClose(target);
   }
   return NoteCopy(fd, Bracketed(Hook::kClose, CMWQ_REAL(dup2), fd, target));
@@ -140,7 +117,8 @@ CMWQ_ALIAS(__dup2, dup2)
 
 CMWQ_EXPORT(int, dup3, (int fd, int target, int flags)) {
   if (fd != target) {
-    if (!MayReplace(target)) return -1;
+    if (IsOurs(fd)) return NotOpen();
+    if (!MakeRoomAt(target)) return -1;
     NoteClose(target);
   }
   return NoteCopy(fd, Bracketed(Hook::kClose, CMWQ_REAL(dup3), fd, target, flags));

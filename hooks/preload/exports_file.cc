@@ -123,3 +123,26 @@ CMWQ_ALIAS(fcntl64, fcntl)
 CMWQ_ALIAS(__fcntl, fcntl)
 
 CMWQ_EXPORT(int, tcdrain, (int fd)) { return Bracketed(Hook::kFile, CMWQ_REAL(tcdrain), fd); }
+
+// Directory entries that are changed wait for the file system's journal. Looking things up does not
+// as a rule, and is left to the detector.
+CMWQ_EXPORT(int, unlink, (const char* path)) {
+  return Bracketed(Hook::kFile, CMWQ_REAL(unlink), path);
+}
+
+CMWQ_EXPORT(int, unlinkat, (int dir, const char* path, int flags)) {
+  return Bracketed(Hook::kFile, CMWQ_REAL(unlinkat), dir, path, flags);
+}
+
+CMWQ_EXPORT(int, rename, (const char* from, const char* to)) {
+  return Bracketed(Hook::kFile, CMWQ_REAL(rename), from, to);
+}
+
+CMWQ_EXPORT(int, renameat, (int from_dir, const char* from, int to_dir, const char* to)) {
+  return Bracketed(Hook::kFile, CMWQ_REAL(renameat), from_dir, from, to_dir, to);
+}
+
+CMWQ_EXPORT(int, renameat2,
+            (int from_dir, const char* from, int to_dir, const char* to, unsigned flags)) {
+  return Bracketed(Hook::kFile, CMWQ_REAL(renameat2), from_dir, from, to_dir, to, flags);
+}

@@ -11,6 +11,7 @@
 
 #include <linux/futex.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
 
@@ -25,6 +26,12 @@
 #endif
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
+#endif
+#ifndef SYS_clone3
+#define SYS_clone3 435
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
 #endif
 #ifndef FUTEX_LOCK_PI2
 #define FUTEX_LOCK_PI2 13
@@ -167,6 +174,51 @@ Hook OtherHook(long number, const long* a) {
 
 bool IsOursToSpare(int fd) { return Active() && gate::IsOwnFd(fd); }
 
+// A call that returns a second time in a process of its own.
+bool Forks(long number, const long* a) {
+  switch (number) {
+#ifdef SYS_fork
+    case SYS_fork:
+      return true;
+#endif
+    case SYS_clone:
+      return (a[0] & CLONE_VM) == 0;
+    case SYS_clone3:
+      return a[0] != 0 && (*reinterpret_cast<const uint64_t*>(a[0]) & CLONE_VM) == 0;
+    default:
+      return false;
+  }
+}
+
+// Keeps our descriptors out of calls that close or replace. False: *result is the call's.
+bool MindDescriptors(long number, const long* a, long* result) {
+  const int fd = static_cast<int>(a[0]);
+  switch (number) {
+    case SYS_close:
+      if (!IsOursToSpare(fd)) break;
+      errno = EBADF;
+      *result = -1;
+      return false;
+    case SYS_close_range:
+      *result = CloseRangeAround(static_cast<unsigned>(a[0]), static_cast<unsigned>(a[1]),
+                                 static_cast<int>(a[2]));
+      return false;
+#ifdef SYS_dup2
+    case SYS_dup2:
+#endif
+    case SYS_dup3:
+      if (a[0] == a[1]) return true;
+      *result = -1;
+      if (!MakeRoomAt(static_cast<int>(a[1]))) return false;
+      NoteClose(static_cast<int>(a[1]));
+      return true;
+    default:
+      return true;
+  }
+  NoteClose(fd);
+  return true;
+}
+
 }  // namespace
 }  // namespace cmwq::preload
 
@@ -180,12 +232,12 @@ CMWQ_EXPORT(long, syscall, (long number, ...)) {
   for (long& argument : a) argument = va_arg(args, long);
   va_end(args);
   const auto original = CMWQ_REAL(syscall);
-  if (number == SYS_close) {
-    if (IsOursToSpare(static_cast<int>(a[0]))) {
-      errno = EBADF;
-      return -1;
-    }
-    NoteClose(static_cast<int>(a[0]));
+  long result;
+  if (Active() && !MindDescriptors(number, a, &result)) return result;
+  if (Active() && Forks(number, a)) {
+    result = original(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (result == 0) OnNewProcess();
+    return result;
   }
   if (!Adopted()) return original(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   Hook hook = WaitHook(number, a);

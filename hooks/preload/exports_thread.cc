@@ -40,6 +40,7 @@ CMWQ_EXPORT(int, pthread_create,
             (pthread_t * thread, const pthread_attr_t* attributes, void* (*start)(void*),
              void* argument)) {
   const auto original = CMWQ_REAL(pthread_create);
+  if (Active()) gate::NoteThread();
   if (!Adopted()) return original(thread, attributes, start, argument);
   const gate::UnpinForCreate unpin;
   return original(thread, attributes, start, argument);
@@ -47,6 +48,7 @@ CMWQ_EXPORT(int, pthread_create,
 
 CMWQ_EXPORT(int, thrd_create, (thrd_t * thread, thrd_start_t start, void* argument)) {
   const auto original = CMWQ_REAL(thrd_create);
+  if (Active()) gate::NoteThread();
   if (!Adopted()) return original(thread, start, argument);
   const gate::UnpinForCreate unpin;
   return original(thread, start, argument);

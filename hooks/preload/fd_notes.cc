@@ -8,6 +8,8 @@
 
 #include "hooks/preload/fd_notes.h"
 
+#include <limits.h>
+
 namespace cmwq::preload {
 namespace {
 
@@ -55,6 +57,33 @@ void NoteCloseRange(unsigned first, unsigned last) {
   unsigned end = limit.rlim_cur < kMaxNoted ? static_cast<unsigned>(limit.rlim_cur) : kMaxNoted;
   if (last < end) end = last + 1;
   for (unsigned fd = first; fd < end; ++fd) gate::NoteClosing(static_cast<int>(fd));
+}
+
+int NextOurs(unsigned from, unsigned last) {
+  if (!Active() || from > INT_MAX) return -1;
+  const int own = gate::NextOwnFd(static_cast<int>(from));
+  return own >= 0 && static_cast<unsigned>(own) <= last ? own : -1;
+}
+
+int CloseRangeAround(unsigned first, unsigned last, int flags) {
+  const auto original = CMWQ_REAL(close_range);
+  if (first > last) return original(first, last, flags);
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) NoteCloseRange(first, last);
+  unsigned from = first;
+  for (int own; (own = NextOurs(from, last)) >= 0; from = static_cast<unsigned>(own) + 1) {
+    if (from == static_cast<unsigned>(own)) continue;
+    const int rc = original(from, static_cast<unsigned>(own) - 1, flags);
+    if (rc != 0) return rc;
+  }
+  // A range that ends in one of ours: its last part is empty.
+  return from > last || from < first ? 0 : original(from, last, flags);
+}
+
+bool MakeRoomAt(int fd) {
+  // A vfork child's copy is its own table's affair, and our numbers are the parent's.
+  if (!Active() || !gate::IsOwnFd(fd) || InSharedChild() || gate::MoveOwnFd(fd)) return true;
+  errno = EBUSY;
+  return false;
 }
 
 }  // namespace cmwq::preload

@@ -20,6 +20,13 @@ int NoteCopy(int original, int copy);
 void NoteClose(int fd);
 // Every descriptor from `first` to `last` is about to be closed.
 void NoteCloseRange(unsigned first, unsigned last);
+// The smallest descriptor of ours in [from, last], or -1.
+int NextOurs(unsigned from, unsigned last);
+// close_range() that leaves our descriptors open.
+int CloseRangeAround(unsigned first, unsigned last, int flags);
+// The number is about to be given to another file: one of ours moves away. False, with errno EBUSY, if
+// there is no other number left for it.
+bool MakeRoomAt(int fd);
 
 }  // namespace cmwq::preload
 

@@ -72,6 +72,9 @@ inline void AdmitIfFree() {
 bool InSharedChild();
 // The process is a new one: forget the cached identity. Child side of fork().
 void ResetIdentity();
+// Everything that a child with its own memory must forget; what the fork handler does.
+// Context: the child's only thread; signal handlers may have made it.
+void OnNewProcess();
 
 }  // namespace cmwq::preload
 

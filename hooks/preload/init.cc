@@ -7,6 +7,7 @@
 // With CMWQ_DISABLE=1, or where the process must be left alone, the originals are looked up and
 // nothing else happens: the wrappers only call them.
 
+#include <dlfcn.h>
 #include <limits.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "hooks/preload/hook.h"
 #include "hooks/preload/inert.h"
 #include "hooks/preload/report.h"
+#include "runtime/base/conf.h"
 
 namespace cmwq::preload {
 namespace {
@@ -71,12 +73,6 @@ int CreateThread(void* (*fn)(void*), void* arg, unsigned long stack) {
   return rc;
 }
 
-void OnForkInChild() {
-  ResetIdentity();
-  RearmReport();
-  gate::AfterForkInChild();
-}
-
 bool IsDisabled(char* const* envp) {
   constexpr char kEntry[] = "CMWQ_DISABLE=1";
   for (; envp != nullptr && *envp != nullptr; ++envp) {
@@ -98,12 +94,41 @@ void SayInert(const char* why) {
   [[maybe_unused]] const ssize_t written = CMWQ_REAL(write)(STDERR_FILENO, line, length);
 }
 
+// Whether an entry of LD_PRELOAD, `length` bytes long, is this library.
+bool IsThisLibrary(const char* entry, size_t length) {
+  Dl_info self;
+  if (dladdr(reinterpret_cast<const void*>(&IsThisLibrary), &self) == 0) return false;
+  return strlen(self.dli_fname) == length && strncmp(entry, self.dli_fname, length) == 0;
+}
+
+// children=drop: takes this library out of the list that programs started later inherit; other preloads
+// stay. In place: the environment's strings are writable, and memory may not be asked for here.
+void DropFromEnvironment(char** envp) {
+  constexpr char kName[] = "LD_PRELOAD=";
+  constexpr char kSeparators[] = ": ";
+  for (; *envp != nullptr; ++envp) {
+    if (strncmp(*envp, kName, sizeof(kName) - 1) != 0) continue;
+    char* const list = *envp + sizeof(kName) - 1;
+    char* to = list;
+    for (const char* from = list; *from != '\0';) {
+      const size_t length = strcspn(from, kSeparators);
+      if (length != 0 && !IsThisLibrary(from, length)) {
+        if (to != list) *to++ = ':';
+        memmove(to, from, length);
+        to += length;
+      }
+      from += length + (from[length] != '\0' ? 1 : 0);
+    }
+    *to = '\0';
+  }
+}
+
 // Returns why not. `missing`: a function that this libc should have and has not.
 const char* Start(const char* missing) {
   if (const char* why = ReasonToStayInert()) return why;
   if (missing != nullptr) return missing;
   if (pthread_key_create(&g_exit_key, &OnThreadExit) != 0) return "no thread key";
-  if (pthread_atfork(nullptr, nullptr, &OnForkInChild) != 0) return "no fork handler";
+  if (pthread_atfork(nullptr, nullptr, &OnNewProcess) != 0) return "no fork handler";
   ResetIdentity();
   SetUpReport();
   gate::SetHost({.arm_thread_exit = &ArmThreadExit, .create_thread = &CreateThread});
@@ -124,6 +149,7 @@ __attribute__((constructor)) void OnLoad(int, char**, char** envp) {
   if (const char* why = Start(missing)) {
     SayInert(why);
   } else {
+    if (base::g_conf.children == base::kChildrenDrop) DropFromEnvironment(envp);
     __atomic_store_n(&g_active, true, __ATOMIC_RELAXED);
   }
   errno = saved;
@@ -132,4 +158,11 @@ __attribute__((constructor)) void OnLoad(int, char**, char** envp) {
 __attribute__((destructor)) void OnUnload() { ReportAtExit(); }
 
 }  // namespace
+
+void OnNewProcess() {
+  ResetIdentity();
+  RearmReport();
+  gate::AfterForkInChild();
+}
+
 }  // namespace cmwq::preload

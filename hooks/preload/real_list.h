@@ -184,9 +184,69 @@
   X(gai_suspend, 34, nullptr)                    \
   X(syscall, 0, nullptr)
 
+#define CMWQ_REAL_STDIO(X)        \
+  X(fread, 0, nullptr)            \
+  X(fread_unlocked, 0, nullptr)   \
+  X(fgets, 0, nullptr)            \
+  X(fgets_unlocked, 0, nullptr)   \
+  X(fgetc, 0, nullptr)            \
+  X(fgetc_unlocked, 0, nullptr)   \
+  X(getchar, 0, nullptr)          \
+  X(getchar_unlocked, 0, nullptr) \
+  X(getline, 0, nullptr)          \
+  X(getdelim, 0, nullptr)         \
+  X(vfscanf, 0, nullptr)          \
+  X(fwrite, 0, nullptr)           \
+  X(fwrite_unlocked, 0, nullptr)  \
+  X(fputs, 0, nullptr)            \
+  X(fputs_unlocked, 0, nullptr)   \
+  X(fputc, 0, nullptr)            \
+  X(putc, 0, nullptr)             \
+  X(fputc_unlocked, 0, nullptr)   \
+  X(putc_unlocked, 0, nullptr)    \
+  X(putchar, 0, nullptr)          \
+  X(putchar_unlocked, 0, nullptr) \
+  X(puts, 0, nullptr)             \
+  X(vfprintf, 0, nullptr)         \
+  X(vdprintf, 0, nullptr)         \
+  X(fflush, 0, nullptr)           \
+  X(fflush_unlocked, 0, nullptr)  \
+  X(fclose, 0, nullptr)           \
+  X(fopen, 0, nullptr)            \
+  X(freopen, 0, nullptr)          \
+  X(freopen64, 0, nullptr)        \
+  X(flockfile, 0, nullptr)        \
+  X(ftrylockfile, 0, nullptr)     \
+  X(funlockfile, 0, nullptr)      \
+  X(vsyslog, 0, nullptr)
+
+#define CMWQ_REAL_NAMES(X)                                    \
+  X(getpwnam, 0, nullptr) X(getpwnam_r, 0, nullptr)           \
+  X(getpwuid, 0, nullptr) X(getpwuid_r, 0, nullptr)           \
+  X(getgrnam, 0, nullptr) X(getgrnam_r, 0, nullptr)           \
+  X(getgrgid, 0, nullptr) X(getgrgid_r, 0, nullptr)           \
+  X(getgrouplist, 0, nullptr) X(initgroups, 0, nullptr)       \
+  X(getservbyname, 0, nullptr) X(getservbyname_r, 0, nullptr) \
+  X(getservbyport, 0, nullptr) X(getservbyport_r, 0, nullptr) \
+  X(setnetgrent, 0, nullptr) X(innetgr, 0, nullptr)
+
+#define CMWQ_REAL_MEMORY(X)                         \
+  X(mmap, 0, nullptr) X(madvise, 0, nullptr)        \
+  X(mlock, 0, nullptr) X(mlock2, 27, nullptr)       \
+  X(mlockall, 0, nullptr) X(ioctl, 0, nullptr)      \
+  X(tcsetattr, 0, nullptr) X(unlink, 0, nullptr)    \
+  X(unlinkat, 0, nullptr) X(rename, 0, nullptr)     \
+  X(renameat, 0, nullptr) X(renameat2, 28, nullptr)
+
+#define CMWQ_REAL_EXEC(X)                      \
+  X(execve, 0, nullptr) X(execv, 0, nullptr)   \
+  X(execvp, 0, nullptr) X(execvpe, 0, nullptr) \
+  X(fexecve, 0, nullptr)
+
 #define CMWQ_REAL_DECLARED(X) \
   CMWQ_REAL_LOCK(X)           \
-  CMWQ_REAL_THREAD(X) CMWQ_REAL_IO(X) CMWQ_REAL_FD(X) CMWQ_REAL_SOCKET(X) CMWQ_REAL_PROCESS(X)
+  CMWQ_REAL_THREAD(X) CMWQ_REAL_IO(X) CMWQ_REAL_FD(X) CMWQ_REAL_SOCKET(X) CMWQ_REAL_PROCESS(X) \
+  CMWQ_REAL_STDIO(X) CMWQ_REAL_NAMES(X) CMWQ_REAL_MEMORY(X) CMWQ_REAL_EXEC(X)
 
 #define CMWQ_REAL_EXTRA(Y)                                                                       \
   Y(int, close_range, (unsigned, unsigned, int), 34)                                             \
@@ -206,6 +266,28 @@
   Y(int, __ppoll_chk, (struct pollfd*, nfds_t, const struct timespec*, const sigset_t*, size_t), \
     16)                                                                                          \
   Y(int, __open_2, (const char*, int), 7)                                                        \
-  Y(int, __openat_2, (int, const char*, int), 7)
+  Y(int, __openat_2, (int, const char*, int), 7)                                                  \
+  Y(int, __isoc99_vfscanf, (FILE*, const char*, va_list), 7)                                     \
+  Y(int, __uflow, (FILE*), 0)                                                                    \
+  Y(int, __underflow, (FILE*), 0)                                                                \
+  Y(int, __overflow, (FILE*, int), 0)                                                            \
+  Y(size_t, __fread_chk, (void*, size_t, size_t, size_t, FILE*), 7)                              \
+  Y(size_t, __fread_unlocked_chk, (void*, size_t, size_t, size_t, FILE*), 7)                     \
+  Y(char*, __fgets_chk, (char*, size_t, int, FILE*), 4)                                          \
+  Y(char*, __fgets_unlocked_chk, (char*, size_t, int, FILE*), 4)                                 \
+  Y(int, __vfprintf_chk, (FILE*, int, const char*, va_list), 3)                                  \
+  Y(int, __vdprintf_chk, (int, int, const char*, va_list), 8)                                    \
+  Y(void, __vsyslog_chk, (int, int, const char*, va_list), 4)                                    \
+  Y(int, res_query, (const char*, int, int, unsigned char*, int), 34)                            \
+  Y(int, res_search, (const char*, int, int, unsigned char*, int), 34)                           \
+  Y(int, res_send, (const unsigned char*, int, unsigned char*, int), 34)                         \
+  Y(int, res_nquery, (void*, const char*, int, int, unsigned char*, int), 34)                    \
+  Y(int, res_nsearch, (void*, const char*, int, int, unsigned char*, int), 34)                   \
+  Y(int, res_nsend, (void*, const unsigned char*, int, unsigned char*, int), 34)                 \
+  Y(int, execveat, (int, const char*, char* const*, char* const*, int), 34)                      \
+  Y(pid_t, _Fork, (), 34)                                                                        \
+  Y(int, clone, (int (*)(void*), void*, int, void*, ...), 0)                                     \
+  Y(void, longjmp, (struct __jmp_buf_tag*, int), 0)                                              \
+  Y(void, __longjmp_chk, (struct __jmp_buf_tag*, int), 11)
 
 #endif  // CMWQ_HOOKS_PRELOAD_REAL_LIST_H_

@@ -13,12 +13,15 @@ constinit Conf g_conf;
 
 namespace {
 constexpr const char* kScopeNames[] = {"cpu", "smt", "cache_shard", "cache", "numa", "system"};
+constexpr const char* kChildrenNames[] = {"keep", "drop"};
 constexpr const char* kSwitchesNames[] = {"off", "getrusage", "perf", "bpf", "exact"};
 }  // namespace
 
 const ConfKey kConfKeys[] = {
     {"cache_shard_size", &Conf::cache_shard_size, 1, 4096, "cores per shard of a cache"},
     {"canary", &Conf::canary, 0, 2, "find blocks that nobody announced (2: by the tick only, 0: never)"},
+    {"children", &Conf::children, kChildrenKeep, kChildrenDrop,
+     "whether programs that the program starts are preloaded, too", kChildrenNames},
     {"cpu_intensive_thresh_us", &Conf::cpu_intensive_thresh_us, 0, 1'000'000,
      "CPU time from which an item is not managed (0: off)"},
     {"cpu_intensive_warning_thresh", &Conf::cpu_intensive_warning_thresh, 0, 1'000'000,

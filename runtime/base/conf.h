@@ -13,6 +13,9 @@ namespace cmwq::base {
 inline constexpr int64_t kSwitchesOff = 0, kSwitchesRusage = 1, kSwitchesPerf = 2, kSwitchesBpf = 3,
                          kSwitchesExact = 4;
 
+// Values of `children`.
+inline constexpr int64_t kChildrenKeep = 0, kChildrenDrop = 1;
+
 struct Conf {
   // Engine.
   int64_t idle_timeout_ms = 300'000;   // kernel IDLE_WORKER_TIMEOUT
@@ -46,6 +49,7 @@ struct Conf {
   int64_t gate_wait_ms = 10;           // longest time a request is held
   int64_t gate_fair_ms = 2;            // ready requests older than this, plus gate_fair_us per thread
   int64_t gate_fair_us = 500;          // of the pool, get a share of the turns (latest first otherwise)
+  int64_t children = kChildrenKeep;    // whether what the program starts is preloaded, too
   int64_t tick_ms = 10;                // manager's tick while something waits
   int64_t log = 4;                     // syslog level; 4 = warnings
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a victim program with and without the preload and compares what it prints.
 
-usage: run_victim.py PRELOAD VICTIM [ARGUMENT...]
+usage: run_victim.py [--conf=CONF] PRELOAD VICTIM [ARGUMENT...]
 """
 
 import difflib
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-TIMEOUT_S = 60
+TIMEOUT_S = 200  # only against hangs: machines are shared, and slow at times
 
 
 def run(command, extra):
@@ -27,9 +27,13 @@ def run(command, extra):
 
 def main():
     """Entry point: exit code 0 if every run prints the same."""
-    preload, *command = sys.argv[1:]
+    arguments = sys.argv[1:]
+    conf = {}
+    if arguments[0].startswith('--conf='):
+        conf['CMWQ_CONF'] = arguments.pop(0)[len('--conf='):]
+    preload, *command = arguments
     modes = {
-        'preload': {'LD_PRELOAD': preload},
+        'preload': {'LD_PRELOAD': preload, **conf},
         'disabled': {'LD_PRELOAD': preload, 'CMWQ_DISABLE': '1'},
     }
     expected = run(command, {})

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that the preload leaves alone what it must, says so once, and says nothing when disabled.
 
-usage: test_inert.py PRELOAD PROGRAM WORK_FOLDER C_COMPILER
+usage: test_inert.py PRELOAD PROGRAM WORK_FOLDER C_COMPILER...
 
 PROGRAM is any victim that ends with exit code 0.
 """
@@ -42,7 +42,7 @@ class Case:
         source = self.folder / f'{name}.c'
         source.write_text(text, encoding='ascii')
         program = self.folder / name
-        subprocess.run([self.compiler, str(source), '-o', str(program), *arguments], check=True)
+        subprocess.run([*self.compiler, str(source), '-o', str(program), *arguments], check=True)
         return str(program)
 
     def run(self, command, **extra):
@@ -95,6 +95,39 @@ def check_set_id(case):
         case.problems.append(f'set-id: wrote {errors!r}')
 
 
+def check_file_capabilities(case):
+    """The same for programs with file capabilities."""
+    setcap = shutil.which('setcap', path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin')
+    if os.geteuid() != 0 or setcap is None:
+        print('file capabilities: skipped, needs root and setcap')
+        return
+    program = case.build('capable', PLAIN)
+    if subprocess.run([setcap, 'cap_net_bind_service+ep', program], stderr=subprocess.DEVNULL,
+                      check=False).returncode != 0:
+        print('file capabilities: skipped, this file system has none')
+        return
+    errors = case.run([program], CMWQ_REPORT='1')
+    if 'requests' in errors:
+        case.problems.append(f'file capabilities: wrote {errors!r}')
+
+
+def check_children(case):
+    """children=drop: what the program starts is not preloaded, other preloads are kept."""
+    show = 'echo "[$LD_PRELOAD]" >&2; sh -c "grep -c libcmwq-preload /proc/self/maps" >&2'
+    none = case.folder / 'none.so'
+    subprocess.run([*case.compiler, '-shared', '-o', str(none), '-x', 'c', '/dev/null'], check=True)
+    # The shell itself is started by the one that is preloaded.
+    for before, after in (('', ''), (f'{none}:', ''), ('', f' {none}'), (f'{none}:', f':{none}')):
+        preloads = before + case.preload + after
+        wrote = case.run(['/bin/sh', '-c', f"sh -c '{show}'; true"], LD_PRELOAD=preloads,
+                         CMWQ_CONF='children=drop')
+        kept = ':'.join([str(none)] * bool(before) + [str(none)] * bool(after))
+        case.expect(f'children=drop of {preloads}', wrote, f'[{kept}]\n0\n')
+    wrote = case.run(['/bin/sh', '-c', 'sh -c \'echo "[$LD_PRELOAD]" >&2\'; true'],
+                     CMWQ_CONF='children=keep')
+    case.expect('children=keep', wrote, f'[{case.preload}]\n')
+
+
 def check_report(case, program):
     """One report, at every way out, to descriptor 2 or to a file; none unless asked for."""
     case.expect('no report', case.run([program]), '')
@@ -117,10 +150,12 @@ def check_report(case, program):
 
 def main():
     """Entry point."""
-    preload, program, folder, compiler = sys.argv[1:]
+    preload, program, folder, *compiler = sys.argv[1:]
     case = Case(preload, folder, compiler)
     check_inert(case)
     check_set_id(case)
+    check_file_capabilities(case)
+    check_children(case)
     check_report(case, program)
     print('\n'.join(case.problems))
     return 1 if case.problems else 0

@@ -22,14 +22,19 @@ packages_check=(
   libasio-dev
   libbenchmark-dev
   libbpf-dev
+  libcap2-bin
   libclang-rt-14-dev
   libgmock-dev
   libgtest-dev
+  libjemalloc2
+  libmimalloc2.0
+  libtcmalloc-minimal4
   mariadb-client-core
   mariadb-server-core
   qemu-system-x86
   sysbench
   systemtap-sdt-dev
+  valgrind
 )
 
 # Prints a command as it could be typed, then runs it.

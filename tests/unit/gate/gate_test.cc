@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 
 #include <thread>
@@ -283,6 +284,115 @@ std::atomic<int> g_seen{-1};
 int g_boundary_fd = -1;
 void AskInHandler(int) { g_seen = gate::IsBoundary(g_boundary_fd) ? 1 : 0; }
 
+// A bracket that a jump leaves behind, as longjmp() does: it is not closed.
+struct LeftOpen {
+  alignas(gate::Bracket) char storage[sizeof(gate::Bracket)];
+  void Open() { new (storage) gate::Bracket(gate::Hook::kSleep); }
+  void Close() { reinterpret_cast<gate::Bracket*>(storage)->~Bracket(); }
+};
+
+bool CountsAsRunning() { return pool::StateWord::Counted(Self()->word->Load()); }
+
+// Runs the body in a worker.
+void InWorker(const std::function<void()>& body) {
+  Start();
+  Thread([&] {
+    Accepted socket;
+    socket.Request();
+    EXPECT_EQ(WaitFor(socket), Wait::kReady);
+    ASSERT_NE(Self(), nullptr);
+    body();
+  });
+}
+
+TEST(Gate, JumpOutOfABracketEndsIt) {
+  InWorker([] {
+    LeftOpen left;
+    left.Open();
+    EXPECT_FALSE(CountsAsRunning());
+    gate::LeaveByJump();
+    EXPECT_TRUE(CountsAsRunning());
+    EXPECT_EQ(t_state.depth, 0u);
+    gate::LeaveByJump();  // none is open
+    EXPECT_TRUE(CountsAsRunning());
+  });
+}
+
+// Where the jump was none of libc's: told by the place of the next one.
+TEST(Gate, BracketLeftOpenIsEndedByACallFromFurtherUp) {
+  InWorker([] {
+    struct {
+      LeftOpen inner;
+      LeftOpen outer;
+    } frames;
+    frames.inner.Open();
+    ASSERT_EQ(t_state.bracket, &frames.inner.storage);
+    frames.outer.Open();  // at a higher address: its caller called the first one's no more
+    EXPECT_EQ(t_state.bracket, &frames.outer.storage);
+    EXPECT_EQ(t_state.depth, 1u);
+    EXPECT_FALSE(CountsAsRunning());
+    frames.outer.Close();
+    EXPECT_EQ(t_state.depth, 0u);
+    EXPECT_TRUE(CountsAsRunning());
+  });
+}
+
+TEST(Gate, BracketInsideABracketIsPartOfIt) {
+  InWorker([] {
+    struct {
+      LeftOpen inner;
+      LeftOpen outer;
+    } frames;
+    frames.outer.Open();
+    frames.inner.Open();
+    EXPECT_EQ(t_state.bracket, &frames.outer.storage);
+    EXPECT_EQ(t_state.depth, 2u);
+    frames.inner.Close();
+    EXPECT_FALSE(CountsAsRunning());
+    EXPECT_EQ(t_state.depth, 1u);
+    frames.outer.Close();
+    EXPECT_TRUE(CountsAsRunning());
+  });
+}
+
+// A handler inside a wait jumps within itself: the wait's own bracket finds itself ended.
+TEST(Gate, BracketThatWasEndedByMistakeClosesQuietly) {
+  InWorker([] {
+    LeftOpen waiting;
+    waiting.Open();
+    gate::LeaveByJump();
+    waiting.Close();
+    EXPECT_EQ(t_state.depth, 0u);
+    EXPECT_TRUE(CountsAsRunning());
+    gate::Bracket next(gate::Hook::kSleep);
+    EXPECT_FALSE(CountsAsRunning());
+  });
+}
+
+TEST(Gate, OwnDescriptorMovesWhenItsNumberIsWanted) {
+  InWorker([] {
+    const int wanted = gate::NextOwnFd(0);
+    ASSERT_GE(wanted, 0);
+    const int pipe_end = ::eventfd(0, EFD_CLOEXEC);
+    ASSERT_TRUE(gate::MoveOwnFd(wanted));
+    EXPECT_FALSE(gate::IsOwnFd(wanted));
+    ASSERT_EQ(dup2(pipe_end, wanted), wanted);
+    EXPECT_FALSE(gate::MoveOwnFd(wanted));  // the program's by now
+    int own = 0;
+    for (int fd = gate::NextOwnFd(0); fd >= 0; fd = gate::NextOwnFd(fd + 1)) {
+      EXPECT_TRUE(gate::IsOwnFd(fd));
+      ++own;
+    }
+    EXPECT_EQ(own, 2 * gate::CurrentGates()->n);
+    Accepted socket;
+    std::thread client([&] { socket.Request(); });
+    EXPECT_EQ(WaitFor(socket), Wait::kReady);
+    client.join();
+    close(wanted);
+    close(pipe_end);
+  });
+}
+
 TEST(Gate, HandlerInsideAWaitIsNotAtTheBoundary) {
   Start();
   Accepted socket;
@@ -363,6 +473,9 @@ int LookAround(const Accepted& socket, const std::vector<int>& own, int cpus) {
   Socket request;
   gate::NoteAccepted(request.fd());
   request.Request();
+  // Alone in its process it has nothing to be managed with; not so once it makes threads.
+  if (WaitFor(request) != Wait::kPlain || t_state.worker != nullptr) return 9;
+  gate::NoteThread();
   if (WaitFor(request) != Wait::kReady) return 6;
   if (t_state.worker == nullptr || Population() != 1) return 7;
   // Somebody waits for this one in the parent.
