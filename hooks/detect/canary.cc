@@ -22,6 +22,22 @@ constexpr unsigned long kStackBytes = 64 * 1024;
 constinit std::atomic<bool> g_said_tick{false};   // AT(SayTick)
 constinit std::atomic<bool> g_said_clock{false};  // AT(SayClock)
 
+// Whether threads can be looked at in /proc. Asked by whoever starts the first canary, and not again by
+// the children of a fork. A canary that never looks must leave no trace there: what the kernel's cache
+// knows of a process under /proc is cleared away when its threads end, by canaries at idle priority, for as
+// long as that takes on a busy machine; and whoever reaps the process spins in the kernel until that is done
+// (shrink_dcache_parent). Three programs that fork took 38 s beside each other instead of one.
+enum : int { kUnasked, kProc, kNoProc };
+constinit std::atomic<int> g_proc{kUnasked};  // AT(AskProc, Settle): relaxed, says nothing of anything else
+
+// Not when descriptors are all in use: a table of our own has room.
+void AskProc() {
+  if (g_proc.load(std::memory_order_relaxed) != kUnasked) return;
+  const int fd = platform::OpenTaskFile(base::Tid(), "stat");
+  if (fd >= 0) base::SysClose(fd);
+  g_proc.store(fd >= 0 || fd == -EMFILE ? kProc : kNoProc, std::memory_order_relaxed);
+}
+
 void SayTick(const char* what, int err) {
   if (g_said_tick.exchange(true, std::memory_order_relaxed)) return;
   base::RawLog(base::LogLevel::kInfo,
@@ -45,6 +61,7 @@ int Canary::Start() {
   int32_t none = kThreadless;
   // Acquire pairs with the release below: one starter at a time.
   if (!mode_.compare_exchange_strong(none, kHome, std::memory_order_acq_rel)) return 0;
+  AskProc();
   const int err = SpawnThread(&Main, this, kStackBytes);
   if (err == 0) return 0;
   const uint64_t pause = static_cast<uint64_t>(base::g_conf.create_cooldown_ms) * base::kNsPerMs;
@@ -71,14 +88,7 @@ bool Canary::Settle() {
     mode_.store(kRefused, std::memory_order_relaxed);
     return false;
   }
-  // Asked here because nothing can be said later. Not when descriptors are all in use: a table of
-  // our own has room. Never about ourselves: a thread whose folder in /proc is known to the kernel's cache
-  // clears it away after its death, at idle priority for as long as that takes on a busy machine, and whoever
-  // reaps the process meanwhile spins in the kernel until that is done (shrink_dcache_parent).
-  const int fd = platform::OpenTaskFile(base::Pid(), "stat");
-  if (fd >= 0) {
-    base::SysClose(fd);
-  } else if (fd != -EMFILE) {
+  if (g_proc.load(std::memory_order_relaxed) == kNoProc) {
     by_clock_.store(true, std::memory_order_relaxed);
     SayClock();
   }
