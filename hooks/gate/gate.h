@@ -121,6 +121,8 @@ class UnpinForCreate {
 
 // fork(): child side. The child's only thread starts afresh, not adopted.
 void AfterForkInChild();
+// End of the process: its statistics page goes. Context: destructor; other threads may still run.
+void RemoveStats();
 // Called by the thread-exit key destructor in its last round.
 void ThreadExit();
 
