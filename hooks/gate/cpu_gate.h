@@ -182,7 +182,7 @@ class CpuGate final : public pool::Watched {
   uint32_t fair_turn_ CMWQ_GUARDED_BY(lock_) = 0;       // picks; every kFairShare-th may be the oldest
   uint64_t last_requests_ CMWQ_GUARDED_BY(lock_) = 0;   // as of the last tick
   GateStats stats_ CMWQ_GUARDED_BY(lock_) = {};
-  platform::StatsGate* row_ = nullptr;                  // I: after Init; its row of the page, or own_row_
+  platform::StatsGate* row_ = &own_row_;                // I: after Init; or its row of the page
   platform::StatsGate own_row_ = {};                    // L: of the gate
   // For the detector, which takes no lock.
   std::atomic<int> ready_hint_{0};                      // AT(MarkReady, WantsWatch): nr_ready_

@@ -32,8 +32,8 @@ int MoveHigh(int fd) {
 bool CpuGate::Init(int index, int cpu, int* err) {
   index_ = index;
   cpu_ = cpu;
-  row_ = platform::g_stats_page.GateRow(static_cast<uint32_t>(index));
-  if (row_ == nullptr) row_ = &own_row_;
+  platform::StatsGate* const row = platform::g_stats_page.GateRow(static_cast<uint32_t>(index));
+  if (row != nullptr) row_ = row;
   row_->cpu.store(static_cast<uint32_t>(cpu), std::memory_order_relaxed);
   row_->used.store(1, std::memory_order_relaxed);
   words_ = static_cast<pool::StateWord*>(ReservePages(sizeof(pool::StateWord) * kMaxMembers));

@@ -44,7 +44,7 @@ struct StatsField {
 };
 
 struct StatsHeader {
-  std::atomic<uint64_t> magic;  // AT(CreateStatsPage, readers): stored last, release
+  uint64_t magic;               // stored last, release; readers look at it first, acquire
   uint32_t version;
   uint32_t pid;                 // in the name space `pid_ns`
   uint64_t start_time;          // of the process, field 22 of /proc/PID/stat: a reused pid has another
@@ -85,44 +85,46 @@ struct StatsHistogram {
   std::atomic<uint64_t> count[kBuckets];  // AT(Add, readers): relaxed
 };
 
-// A worker of the library, or a member of a gate. The first line is the thread's own, live.
+// All below: AT(the writer named, readers), relaxed.
+
+// A worker of the library, or a member of a gate. The first line is its thread's own, live; a member's
+// `executed` and `function` are written under the gate's lock.
 struct alignas(64) StatsWorker {
-  std::atomic<uint64_t> executed;   // items, or requests; AT(its thread, readers): relaxed, as all here
-  std::atomic<uint64_t> blocks;     // regions begun
-  std::atomic<uint64_t> unblocks;   // regions ended: it is in one while they differ
-  std::atomic<uint64_t> function;   // of its item; 0: none
-  std::atomic<uint32_t> tid;        // 0: the row is free
-  std::atomic<uint32_t> pool;       // row in `pools` or `gates`
-  // As of the pool's published_ns.
-  alignas(64) std::atomic<uint64_t> since_ns;  // its item has run since, or a little longer; 0: not known
-  std::atomic<uint32_t> presumed;   // found blocked, without an announcement
-  std::atomic<uint64_t> queue[4];   // text: its item's workqueue
+  std::atomic<uint64_t> executed;  // AT: items, or requests
+  std::atomic<uint64_t> blocks;    // AT: regions begun
+  std::atomic<uint64_t> unblocks;  // AT: regions ended: it is in one while they differ
+  std::atomic<uint64_t> function;  // AT: of its item, 0: none; a member's: 1 while it has a request
+  std::atomic<uint32_t> tid;       // AT: 0: the row is free
+  std::atomic<uint32_t> pool;      // AT: row in `pools` or `gates`
+  // AT(PublishWorkers, readers): its item has run since, or a little longer; 0: not known.
+  alignas(64) std::atomic<uint64_t> since_ns;
+  std::atomic<uint32_t> presumed;  // AT: as since_ns; found blocked, without an announcement
+  std::atomic<uint64_t> queue[4];  // AT: as since_ns; text: its item's workqueue
 };
 static_assert(sizeof(StatsWorker) == 128);
 
-// As of published_ns, but for the histogram: that is live.
+// As of published_ns, by PublishStats, but for the histogram: that is live.
 struct alignas(64) StatsPool {
-  std::atomic<uint32_t> seq;
-  std::atomic<uint32_t> used;       // 0: the row is free
-  std::atomic<uint64_t> published_ns;
-  std::atomic<uint32_t> cpu;        // ~0: unbound
-  std::atomic<uint32_t> nice;       // two's complement
-  std::atomic<uint32_t> workers, idle, running, pending;
-  std::atomic<uint64_t> queued;     // items brought to the worklist
-  std::atomic<uint64_t> created, destroyed, create_failures, peak_workers;
-  std::atomic<uint64_t> found;      // blocks that a detector found
-  std::atomic<uint64_t> maydays, hogs, stalls, drift, failed, repatriated;
-  StatsHistogram delay;             // from queueing to start, of a sample of the items
+  std::atomic<uint32_t> seq;           // AT: odd while the others are written
+  std::atomic<uint32_t> used;          // AT: 0: the row is free
+  std::atomic<uint64_t> published_ns;  // AT: CLOCK_MONOTONIC
+  std::atomic<uint32_t> cpu, nice;     // AT: two's complement; cpu -1: unbound
+  std::atomic<uint32_t> workers, idle, running, pending;                      // AT: now
+  std::atomic<uint64_t> queued, created, destroyed, create_failures;          // AT: so far
+  std::atomic<uint64_t> peak_workers;  // AT: at most so far
+  std::atomic<uint64_t> found;         // AT: blocks that a detector found
+  std::atomic<uint64_t> maydays, hogs, stalls, drift, failed, repatriated;    // AT: so far
+  StatsHistogram delay;                // L: of the pool; from queueing to start, of a sample of the items
 };
 
 // Live, written under the gate's lock.
 struct alignas(64) StatsGate {
-  std::atomic<uint32_t> used, cpu, members;
-  std::atomic<uint32_t> waiting;    // at the boundary
-  std::atomic<uint32_t> held;       // of those: ready, and not let in
-  std::atomic<uint64_t> requests, direct, held_total, held_ns, held_max_ns, over_limit, leads;
-  std::atomic<uint64_t> found;      // by a detector, as in StatsPool
-  StatsHistogram hold;              // of those that were held
+  std::atomic<uint32_t> used, cpu, members;                                   // AT: as in StatsPool
+  std::atomic<uint32_t> waiting;       // AT: at the boundary
+  std::atomic<uint32_t> held;          // AT: of those: ready, and not let in
+  std::atomic<uint64_t> requests, direct, held_total, held_ns, held_max_ns, over_limit, leads;  // AT: GateStats
+  std::atomic<uint64_t> found;         // AT: as in StatsPool
+  StatsHistogram hold;                 // L: of the gate; of those that were held
 };
 
 }  // namespace cmwq::platform

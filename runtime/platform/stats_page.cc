@@ -134,7 +134,7 @@ bool IsStale(int dir, const char* name, uint64_t own_ns) {
   base::SysClose(static_cast<int>(fd));
   const auto* const header = reinterpret_cast<const StatsHeader*>(bytes);
   return n == static_cast<long>(sizeof(bytes)) && own_ns != 0 && header->pid_ns == own_ns &&
-         header->magic.load(std::memory_order_relaxed) == kStatsMagic;
+         header->magic == kStatsMagic;
 }
 
 const char* NameOf(StatsPage::Edition edition) {
@@ -198,7 +198,8 @@ void StatsPage::Describe(char* page) {
                   CMWQ_VERSION_MINOR, CMWQ_VERSION_PATCH);
   const long n = ReadText("/proc/self/comm", header->command, sizeof(header->command));
   if (n > 0 && header->command[n - 1] == '\n') header->command[n - 1] = '\0';
-  header->magic.store(kStatsMagic, std::memory_order_release);  // pairs with the readers' load
+  // Release pairs with the readers' load.
+  std::atomic_ref<uint64_t>(header->magic).store(kStatsMagic, std::memory_order_release);
 }
 
 // Children that end with _exit leave their pages: the next one takes them away. Looks at what fits into one

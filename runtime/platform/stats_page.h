@@ -51,15 +51,18 @@ class StatsPage {
   void Sweep();
   void Lay();
 
-  // I: after Create, but for a child's start.
-  Edition edition_ = Edition::kLibrary;
-  char* base_ = nullptr;          // of the mapping; private memory in a forked child
-  uint32_t size_ = 0;
-  uint32_t tables_at_ = 0, fields_at_ = 0, nr_tables_ = 0, nr_fields_ = 0;
-  uint32_t pools_at_ = 0, nr_pools_ = 0, gates_at_ = 0, nr_gates_ = 0, workers_at_ = 0;
-  bool published_ = false;        // the file exists and is ours
-  const char* folder_ = nullptr;
-  char path_[96] = "";
+  // Those marked I change in a forked child once more, while it has one thread.
+  Edition edition_ = Edition::kLibrary;    // I: after Create
+  const char* folder_ = nullptr;           // I: as edition_
+  char* base_ = nullptr;                   // I: of the mapping, which is private memory in a forked child
+  uint32_t size_ = 0;                      // I: as edition_
+  uint32_t tables_at_ = 0, nr_tables_ = 0;   // I: as edition_
+  uint32_t fields_at_ = 0, nr_fields_ = 0;   // I: as edition_
+  uint32_t pools_at_ = 0, nr_pools_ = 0;     // I: as edition_
+  uint32_t gates_at_ = 0, nr_gates_ = 0;     // I: as edition_
+  uint32_t workers_at_ = 0;                // I: as edition_
+  bool published_ = false;                 // I: the file exists and is ours, until Unlink
+  char path_[96] = "";                     // I: as base_
   std::atomic<uint32_t> workers_used_{0};  // AT(TakeWorker, TakeWorker): relaxed, rows handed out
 };
 

@@ -187,6 +187,7 @@ class WorkerPool final : public Watched {
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
   void ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail = nullptr)
       CMWQ_REQUIRES(lock);
+  void BeginExecution(Worker* w, struct cmwq_work* work) CMWQ_REQUIRES(lock);
   void EndExecution(Worker* w) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);

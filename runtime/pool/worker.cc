@@ -217,6 +217,18 @@ void WorkerPool::ProcessScheduled(Worker* w) {
   while (base::ListNode* const node = w->scheduled.front()) ProcessOneWork(w, WorkOf(node));
 }
 
+void WorkerPool::BeginExecution(Worker* w, struct cmwq_work* work) {
+  w->current_work = work;
+  w->current_fn = work->fn_;
+  w->current_pwq = static_cast<PwqBase*>(work->pwq_);
+#if defined(CMWQ_DEBUG)
+  w->current_fresh = work::IsFresh(work);
+#endif
+  w->stats->function.store(reinterpret_cast<uintptr_t>(work->fn_), std::memory_order_relaxed);
+  if (__builtin_expect(work->queued_ns_ != 0, 0)) NoteDelay(work->queued_ns_);
+  HashInsert(w);
+}
+
 void WorkerPool::EndExecution(Worker* w) {
   HashRemove(w);
   w->current_work = nullptr;
@@ -235,15 +247,7 @@ void WorkerPool::EndExecution(Worker* w) {
 void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail) {
   PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
   const cmwq_work_fn fn = work->fn_;
-  w->current_work = work;
-  w->current_fn = fn;
-  w->current_pwq = pwq;
-#if defined(CMWQ_DEBUG)
-  w->current_fresh = work::IsFresh(work);
-#endif
-  w->stats->function.store(reinterpret_cast<uintptr_t>(fn), std::memory_order_relaxed);
-  if (__builtin_expect(work->queued_ns_ != 0, 0)) NoteDelay(work->queued_ns_);
-  HashInsert(w);
+  BeginExecution(w, work);
   base::ListUnlink(&work->entry_);
 
   Worker* wake = nullptr;

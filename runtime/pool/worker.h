@@ -68,7 +68,7 @@ struct alignas(64) Worker {
   uint64_t hog_executed = 0;             // S: the event thread
   uint64_t hog_cpu_ns = 0;               // S: the event thread
   uint64_t shown_executed = 0;           // L: nr_executed when its row was last filled in
-  platform::StatsWorker own_stats = {};  // as StatsWorker; read by nobody
+  platform::StatsWorker own_stats = {};  // S: where there is no row; read by nobody
 };
 static_assert(offsetof(Worker, hash_next) == 64 && offsetof(Worker, audit) == 128);
 

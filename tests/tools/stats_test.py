@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """cmwq ls, dump and top, and the pages that they read.
 
-usage: stats_test.py CMWQ STATS_LOAD SANITIZE
+usage: stats_test.py CMWQ STATS_LOAD SANITIZE [PRELOAD SERVER]
 """
 
 import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import unittest
 
-CMWQ, LOAD, SANITIZE = sys.argv[1:]
+CMWQ, LOAD, SANITIZE, *SERVED = sys.argv[1:]
 # Nobody but the items themselves decides how many workers there are.
 CONF = 'canary=0,cpu_intensive_thresh_us=0'
 ROUNDS = 3000
@@ -54,6 +56,17 @@ def blocked(pid):
     return [w for pool in dump(pid).values() for w in pool['workers'] if w['state'] == 'blocked']
 
 
+def connect(path):
+    """A connection to the server, as a file. It listens a moment after the name is there."""
+    while True:
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(path)
+            except ConnectionRefusedError:
+                continue
+            return s.makefile('rw')
+
+
 class Load:
     """A process with workqueues that does what it is told."""
 
@@ -67,7 +80,8 @@ class Load:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
@@ -230,6 +244,36 @@ class StatsTest(unittest.TestCase):
             self.assertEqual([p['blocked'] for p in document['pools'] if p['blocked'] > 0], [1])
             done = cmwq('top', '-b', '-n', '1', '-i', '0.1', '-p', str(load.pid), 'nothing of that name')
             self.assertEqual(len(done.stdout.splitlines()), 1)
+
+    @unittest.skipUnless(SERVED and SANITIZE == 'none', 'no preload, or the server is sanitized')
+    def test_preloaded_server(self):
+        """Its gates, its threads, and the end of its page."""
+        preload, program = SERVED
+        env = environment('canary=0')
+        env['LD_PRELOAD'] = preload
+        with tempfile.TemporaryDirectory(prefix='cmwq-stats-') as folder:
+            path = f'{folder}/socket'
+            server = subprocess.Popen([program, f'--socket={path}', f'--journal={folder}/journal'], env=env)
+            self.until(lambda: os.path.exists(path))
+            clients = [connect(path) for _ in range(3)]
+            for i in range(50):
+                for client in clients:
+                    client.write(f'GET {i} {i}\n')
+                    client.flush()
+                    self.assertEqual(client.readline().split()[0], str(i))
+            (name,) = pages(server.pid)
+            self.assertTrue(name.endswith('.preload'))
+            gates = dump(server.pid)
+            self.assertTrue(all(name.startswith('gate') for name in gates))
+            self.assertGreaterEqual(sum(g['executed'] for g in gates.values()), 100)
+            self.assertGreaterEqual(sum(w['executed'] for g in gates.values() for w in g['workers']), 100)
+            self.until(lambda: [w['state'] for g in dump(server.pid).values() for w in g['workers']] ==
+                       ['idle'] * 3)
+            for client in clients:
+                client.close()
+            server.terminate()
+            self.assertEqual(server.wait(), 0)
+            self.assertEqual(pages(server.pid), [])
 
     def test_wrong_use(self):
         """Exit code 2 with a hint; 1 without a process."""

@@ -139,7 +139,7 @@ Page::~Page() {
 bool Page::Check(std::string* error) const {
   const auto* const h = reinterpret_cast<const StatsHeader*>(base_);
   // Acquire pairs with the release in Describe.
-  if (h->magic.load(std::memory_order_acquire) != platform::kStatsMagic) {
+  if (__atomic_load_n(&h->magic, __ATOMIC_ACQUIRE) != platform::kStatsMagic) {
     *error = "it is not finished, or no statistics page";
     return false;
   }

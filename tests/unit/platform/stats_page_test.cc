@@ -89,7 +89,7 @@ TEST_F(StatsPageTest, DescribesItself) {
   const std::string content = Content();
   StatsHeader header;
   memcpy(static_cast<void*>(&header), content.data(), sizeof(header));
-  EXPECT_EQ(header.magic.load(), platform::kStatsMagic);
+  EXPECT_EQ(header.magic, platform::kStatsMagic);
   EXPECT_EQ(header.pid, static_cast<uint32_t>(getpid()));
   EXPECT_EQ(header.size, content.size());
   const auto* const tables =
