@@ -51,8 +51,8 @@ constexpr uint64_t kPublishNs = 100 * base::kNsPerMs;  // what a person takes fo
 bool Watches() { return base::g_conf.cpu_watch_ms != 0; }
 uint64_t LookNs() { return static_cast<uint64_t>(base::g_conf.cpu_watch_ms) * base::kNsPerMs; }
 uint64_t PeriodNs() {
-  if (!platform::g_stats_page.published()) return LookNs();
-  return Watches() && LookNs() < kPublishNs ? LookNs() : kPublishNs;
+  if (!Watches()) return kPublishNs;  // also between the end of the page and that of the process
+  return platform::g_stats_page.published() && kPublishNs < LookNs() ? kPublishNs : LookNs();
 }
 
 // Context: any, under kPool. One load unless the process has been idle.

@@ -270,21 +270,21 @@ int StatsPage::CreateIn(const char* folder, Edition edition) {
   }
   base_ = page;
   Describe(page);
-  published_ = true;
+  published_.store(true, std::memory_order_relaxed);
   return 0;
 }
 
 void StatsPage::Unlink() {
-  if (!published_) return;
+  if (!published()) return;
   // A child made without fork handlers has a copy of this object.
   const auto* const header = reinterpret_cast<const StatsHeader*>(base_);
   if (header->pid != static_cast<uint32_t>(base::Pid())) return;
-  published_ = false;
+  published_.store(false, std::memory_order_relaxed);
   base::Sys(SYS_unlinkat, AT_FDCWD, path_, 0);
 }
 
 void StatsPage::ResetAfterFork() {
-  published_ = false;
+  published_.store(false, std::memory_order_relaxed);
   workers_used_.store(0, std::memory_order_relaxed);
   if (base_ == nullptr) return;
   const long p = base::Sys(SYS_mmap, base_, size_, PROT_READ | PROT_WRITE,
@@ -295,7 +295,7 @@ void StatsPage::ResetAfterFork() {
 }
 
 void StatsPage::Again() {
-  if (base_ == nullptr || published_) return;
+  if (base_ == nullptr || published()) return;
   char* page = nullptr;
   if (Map(&page) != 0) return;  // the parent has said why, or it is no worse than none
   Describe(page);
@@ -305,7 +305,7 @@ void StatsPage::Again() {
     base::Sys(SYS_unlinkat, AT_FDCWD, path_, 0);
     return;
   }
-  published_ = true;
+  published_.store(true, std::memory_order_relaxed);
 }
 
 StatsWorker* StatsPage::TakeWorker() {

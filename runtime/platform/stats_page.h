@@ -42,7 +42,7 @@ class StatsPage {
     return base_ != nullptr && index < nr_gates_ ? reinterpret_cast<StatsGate*>(base_ + gates_at_) + index
                                                  : nullptr;
   }
-  bool published() const { return published_; }
+  bool published() const { return published_.load(std::memory_order_relaxed); }
   const char* path() const { return path_; }
 
  private:
@@ -61,7 +61,7 @@ class StatsPage {
   uint32_t pools_at_ = 0, nr_pools_ = 0;     // I: as edition_
   uint32_t gates_at_ = 0, nr_gates_ = 0;     // I: as edition_
   uint32_t workers_at_ = 0;                // I: as edition_
-  bool published_ = false;                 // I: the file exists and is ours, until Unlink
+  std::atomic<bool> published_{false};     // AT(Unlink, published): relaxed; the file exists and is ours
   char path_[96] = "";                     // I: as base_
   std::atomic<uint32_t> workers_used_{0};  // AT(TakeWorker, TakeWorker): relaxed, rows handed out
 };

@@ -79,10 +79,11 @@ class Load:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         if not self.process.stdin.closed:
             self.process.stdin.close()
-        self.process.wait()
+        code = self.process.wait()
+        assert kind is not None or code in (0, -signal.SIGKILL), code
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
