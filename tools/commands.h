@@ -36,6 +36,9 @@ int UsageError(const char* command);
 int RunMain(int argc, char** argv);
 int DemoMain(int argc, char** argv);
 int DoctorMain(int argc, char** argv);
+int LsMain(int argc, char** argv);
+int TopMain(int argc, char** argv);
+int DumpMain(int argc, char** argv);
 
 }  // namespace cmwq::tools
 

@@ -62,6 +62,48 @@ constexpr Command kCommands[] = {
      "\n"
      "Exit code 0 if there is no worse line than NOTE, 1 with a WARN, 2 with a FAIL or a wrong use.\n",
      DoctorMain},
+    {"ls", "[--json] [--keep]", "list the running processes that use cmwq",
+     "      --json              print JSON\n"
+     "      --keep              leave the pages of processes that have ended\n"
+     "\n"
+     "Each process has a page with its statistics in /dev/shm, if it runs with CMWQ_CONF=stats=1: as soon\n"
+     "as it has a workqueue, or under the preload as soon as a thread waits for requests. A page that a\n"
+     "killed process has left behind is removed, which is said on stderr. State 'elsewhere': the page is\n"
+     "from another container, where alone can be known whether the process runs.\n"
+     "\n"
+     "Exit code 0, also if there is none; 1 if a page could not be removed; 2 after a wrong use.\n",
+     LsMain},
+    {"top", "[-i SECONDS] [-n COUNT] [-p PID] [-s KEY] [-b] [--json] [PATTERN]",
+     "show what the pools do, live",
+     "  -i, --interval SECONDS  time between two pictures (default 1)\n"
+     "  -n, --count COUNT       end after so many\n"
+     "  -p, --pid PID           only this process\n"
+     "  -s, --sort KEY          pid, items (default), pending, blocked, delay, held, workers\n"
+     "  -b, --batch             plain tables, one below the other\n"
+     "      --json              print JSON, one document per interval\n"
+     "\n"
+     "PATTERN, an extended regular expression, selects by command and pool. Keys: i p b d h w n sort by\n"
+     "what they stand for (n: pid), / asks for another pattern, q ends.\n"
+     "\n"
+     "  RUN BLOCK FOUND IDLE    workers in this state, on average: executing, in an announced block, in\n"
+     "                          one that the detector found, idle or waiting for a request\n"
+     "  BLOCKED                 share of the time of items or requests that was spent blocked\n"
+     "  p50 p99                 from queueing to start, of a sample of the items; a gate's requests: how\n"
+     "                          long those were held that were held\n"
+     "  PENDING HELD            items that wait for a worker; requests that are ready and held\n"
+     "  COVER                   of the blocks that are known, how many were announced\n"
+     "\n"
+     "Nothing in the processes is stopped or slowed. Exit code 0; 1 if there is no process to show; 2\n"
+     "after a wrong use.\n",
+     TopMain},
+    {"dump", "[--json] [PID]", "show pools, workers and what each of them executes",
+     "      --json              print JSON\n"
+     "\n"
+     "What a worker is at is of this moment. 'for' says since when, within a tenth of a second; 'pending'\n"
+     "and the counts of a pool are as of the time in parentheses.\n"
+     "\n"
+     "Exit code 0; 1 if there is no process to show; 2 after a wrong use.\n",
+     DumpMain},
     {"help", "[COMMAND]", "show this list, or a command's options", "", HelpMain},
 };
 

@@ -87,12 +87,29 @@ void CpuGate::Publish() {
     top_hint_.store(reinterpret_cast<Member*>(ready_.front()), std::memory_order_release);
   }
   conc_.LowerPending(nr_waiting_);
+  FillRow();
+}
+
+// The row is on lines of its own, which other CPUs do not touch: some stores without waiting.
+void CpuGate::FillRow() {
+  constexpr auto kPlain = std::memory_order_relaxed;
+  row_->waiting.store(nr_waiting_, kPlain);
+  row_->held.store(static_cast<uint32_t>(nr_ready_), kPlain);
+  row_->requests.store(stats_.requests, kPlain);
+  row_->direct.store(stats_.direct, kPlain);
+  row_->held_total.store(stats_.held, kPlain);
+  row_->held_ns.store(stats_.held_ns, kPlain);
+  row_->held_max_ns.store(stats_.held_max_ns, kPlain);
+  row_->over_limit.store(stats_.over_limit, kPlain);
+  row_->leads.store(stats_.leads, kPlain);
+  row_->found.store(presumed_.load(kPlain), kPlain);
 }
 
 void CpuGate::LeaveRunning(Member* m) {
   m->wait.store(kWaiting, std::memory_order_relaxed);
   m->wait_seq.store(m->wait_seq.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   ++nr_waiting_;
+  m->NoteBoundary(true);
   // Ordered inside: a member that goes to sleep now sees that somebody waits, or we see it asleep.
   conc_.SetPending(nr_waiting_);
   conc_.SetFlags(*m->word, WorkerFlag::kPrep);
@@ -156,7 +173,9 @@ void CpuGate::Grant(Member* m, const Member* self, uint64_t now, WakeList* wakes
     ++stats_.held;
     stats_.held_ns += held;
     if (held > stats_.held_max_ns) stats_.held_max_ns = held;
+    row_->hold.Add(held);
   }
+  m->NoteRequest();
   conc_.Running(*m->word);
   conc_.ClearFlags(*m->word, WorkerFlag::kPrep);
   // Release pairs with the acquire in WaitLoop.
@@ -332,6 +351,7 @@ Wait CpuGate::Withdraw(Member* m, Wait why) {
         if (why == Wait::kTimeout) why = Wait::kReady;  // one that moves asks again at its new gate
       }
       --nr_waiting_;
+      m->NoteBoundary(false);
       m->wait.store(kAway, std::memory_order_relaxed);
       conc_.Running(*m->word);
       conc_.ClearFlags(*m->word, WorkerFlag::kPrep);

@@ -27,6 +27,7 @@
 #include "runtime/base/annotations.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/intrusive_list.h"
+#include "runtime/platform/stats_layout.h"
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/concurrency.h"
 #include "runtime/sync/mutex.h"
@@ -145,6 +146,7 @@ class CpuGate final : public pool::Watched {
   void MarkReady(Member* m, uint64_t now) CMWQ_REQUIRES(lock_);
   void MarkEvents(const struct epoll_event* events, int n) CMWQ_REQUIRES(lock_);
   void Publish() CMWQ_REQUIRES(lock_);
+  void FillRow() CMWQ_REQUIRES(lock_);
   void WakeAll(const WakeList& wakes);
   int Harvest(struct epoll_event* events);
   // Marks n events, lets in whoever may go. True: somebody was let in.
@@ -184,6 +186,8 @@ class CpuGate final : public pool::Watched {
   uint32_t fair_turn_ CMWQ_GUARDED_BY(lock_) = 0;       // picks; every kFairShare-th may be the oldest
   uint64_t last_requests_ CMWQ_GUARDED_BY(lock_) = 0;   // as of the last tick
   GateStats stats_ CMWQ_GUARDED_BY(lock_) = {};
+  platform::StatsGate* row_ = &own_row_;                // I: after Init; or its row of the page
+  platform::StatsGate own_row_ = {};                    // L: of the gate
   // For the detector, which takes no lock.
   std::atomic<int> ready_hint_{0};                      // AT(MarkReady, WantsWatch): nr_ready_
   std::atomic<Member*> top_hint_{nullptr};              // AT(Publish, Nudge): whom to poke

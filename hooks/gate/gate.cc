@@ -22,6 +22,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/sys.h"
+#include "runtime/platform/stats_page.h"
 
 namespace cmwq::gate {
 
@@ -113,6 +114,10 @@ Gates* MakeGates() {
   int32_t idle = 0;
   if (!g_making.compare_exchange_strong(idle, 1, std::memory_order_acq_rel)) return nullptr;
   g_storage.n = 0;
+  if (base::g_conf.stats != 0) {
+    platform::g_stats_page.Create(platform::StatsPage::Edition::kPreload);
+    platform::g_stats_page.Again();  // in a forked child
+  }
   if (!BuildGates(&g_storage) || !StartTick()) {
     CloseGates(&g_storage);
     g_refused.store(true, std::memory_order_relaxed);
@@ -411,6 +416,7 @@ void EnterSlow(Hook hook) {
   // A handler interrupted one of our own sections: the lock is taken, and the thread runs anyway.
   m->in_block = sync::t_locks_held == 0;
   if (!m->in_block) return;
+  m->NoteBlock();
   EnterPhase(m, pool::Phase::kAnnounced);
   m->gate->Sleeping(m);
 }
@@ -423,6 +429,7 @@ void LeaveSlow() {
   Member* const m = Self();
   if (m == nullptr) return;  // it left the gate inside the bracket
   if (!m->in_block) return;
+  m->NoteUnblock();
   m->gate->Running(m);
   EnterPhase(m, pool::Phase::kItem);
   m->in_block = false;
@@ -568,8 +575,11 @@ void ThreadExit() {
   if (m != nullptr) Leave(m);
 }
 
+void RemoveStats() { platform::g_stats_page.Unlink(); }
+
 // The epoll sets are shared with the parent: the child must not touch them, only let go of them.
 void AfterForkInChild() {
+  platform::g_stats_page.ResetAfterFork();
   Member* const m = Self();
   if (IsPinned(m)) OwnMask(m).StoreAffinity(0);
   if (m != nullptr) m->audit = nullptr;  // the way out of a wait leads past it; its ring was not inherited

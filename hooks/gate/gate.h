@@ -142,6 +142,8 @@ class UnpinForCreate {
 void NoteThread();
 // fork(): child side. The child's only thread starts afresh, not adopted.
 void AfterForkInChild();
+// End of the process: its statistics page goes. Context: destructor; other threads may still run.
+void RemoveStats();
 // Called by the thread-exit key destructor in its last round.
 void ThreadExit();
 

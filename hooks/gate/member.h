@@ -10,6 +10,7 @@
 #include "hooks/gate/gate.h"
 #include "runtime/base/intrusive_list.h"
 #include "runtime/platform/cpu_set.h"
+#include "runtime/platform/stats_layout.h"
 #include "runtime/pool/state_word.h"
 #include "runtime/pool/switch_audit.h"
 
@@ -44,7 +45,27 @@ struct Member {
   uint32_t layout;                     // S: of the CPUs, as of its last look (cpus.h)
   const void* frame;                   // S: of its sleep in the present wait; null: none
   platform::CpuSet own_mask;           // S: mask before we pinned it; read by VirtualAffinity
+  platform::StatsWorker* stats;        // I: after the slot's first use; null: it has no row
   pool::SwitchAudit* audit;            // S: null: its switches are not counted
+  // What it is at, for those who read the page. Written under the gate's lock.
+  void NoteBoundary(bool waits) {
+    if (stats != nullptr) stats->function.store(waits ? 0 : 1, std::memory_order_relaxed);
+  }
+  void NoteRequest() {
+    if (stats == nullptr) return;
+    stats->executed.store(stats->executed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    NoteBoundary(false);
+  }
+  // By the member itself.
+  void NoteBlock() {
+    if (stats == nullptr) return;
+    stats->blocks.store(stats->blocks.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  void NoteUnblock() {
+    if (stats == nullptr) return;
+    stats->unblocks.store(stats->blocks.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+
   // Statistics, single writer, relaxed.
   std::atomic<uint64_t> blocks[static_cast<int>(Hook::kCount)];  // AT(EnterSlow, Report): relaxed
 };

@@ -6,6 +6,7 @@
 
 #include "hooks/gate/cpu_gate.h"
 #include "runtime/base/sys.h"
+#include "runtime/platform/stats_page.h"
 
 namespace cmwq::gate {
 namespace {
@@ -31,6 +32,10 @@ int MoveHigh(int fd) {
 bool CpuGate::Init(int index, int cpu, int* err) {
   index_ = index;
   cpu_ = cpu;
+  platform::StatsGate* const row = platform::g_stats_page.GateRow(static_cast<uint32_t>(index));
+  if (row != nullptr) row_ = row;
+  row_->cpu.store(static_cast<uint32_t>(cpu), std::memory_order_relaxed);
+  row_->used.store(1, std::memory_order_relaxed);
   words_ = static_cast<pool::StateWord*>(ReservePages(sizeof(pool::StateWord) * kMaxMembers));
   members_ = static_cast<Member*>(ReservePages(sizeof(Member) * kMaxMembers));
   const long ep = base::Sys(SYS_epoll_create1, EPOLL_CLOEXEC);
@@ -82,11 +87,17 @@ Member* CpuGate::Take() {
       m->gate = this;
       m->word = &words_[slot];
       m->word->Reset(pool::WorkerFlag::kPrep);
+      m->stats = platform::g_stats_page.TakeWorker();
+      if (m->stats != nullptr) m->stats->pool.store(static_cast<uint32_t>(index_), std::memory_order_relaxed);
       base::ListInit(&m->entry);
       used_.store(slot + 1, std::memory_order_release);  // pairs with ListSuspects
     }
     const int n = population_.load(std::memory_order_relaxed) + 1;
     population_.store(n, std::memory_order_relaxed);
+    row_->members.store(static_cast<uint32_t>(n), std::memory_order_relaxed);
+    m->NoteBoundary(false);
+    m->NoteUnblock();
+    if (m->stats != nullptr) m->stats->tid.store(static_cast<uint32_t>(base::Tid()), std::memory_order_relaxed);
     if (n > peak_.load(std::memory_order_relaxed)) peak_.store(n, std::memory_order_relaxed);
   }
   m->wait.store(kAway, std::memory_order_relaxed);
@@ -112,6 +123,10 @@ void CpuGate::Release(Member* m) {
   {
     sync::MutexLock hold(lock_);
     population_.store(population_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    row_->members.store(static_cast<uint32_t>(population()), std::memory_order_relaxed);
+    m->NoteBoundary(true);
+    m->NoteUnblock();
+    if (m->stats != nullptr) m->stats->tid.store(0, std::memory_order_relaxed);
     free_.PushFront(&m->entry);
   }
   if (last) OnIdle();

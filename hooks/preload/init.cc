@@ -155,7 +155,11 @@ __attribute__((constructor)) void OnLoad(int, char**, char** envp) {
   errno = saved;
 }
 
-__attribute__((destructor)) void OnUnload() { ReportAtExit(); }
+__attribute__((destructor)) void OnUnload() {
+  ReportAtExit();
+  // A child of vfork shares our memory, but the page is its parent's.
+  if (Active() && !InSharedChild()) gate::RemoveStats();
+}
 
 }  // namespace
 

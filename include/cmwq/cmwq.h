@@ -58,7 +58,7 @@ struct cmwq_work {
   cmwq_work_fn fn_;
   void *pwq_;                   /* while queued: the queue's half in that pool */
   void *on_worker_;             /* non-null: on that worker's own list instead of the pool's */
-  void *reserved_;
+  uint64_t queued_ns_;          /* while queued: since when, of a sample; else 0 */
 };
 
 /* One entry of the event thread's timer heap. */

@@ -49,6 +49,7 @@ const ConfKey kConfKeys[] = {
     {"panic_on_stall", &Conf::panic_on_stall, 0, 1'000'000, "abort at so many stalls (0: never)"},
     {"panic_on_stall_time", &Conf::panic_on_stall_time, 0, 1'000'000,
      "abort at a stall of so many seconds (0: never)"},
+    {"stats", &Conf::stats, 0, 1, "publish a statistics page in /dev/shm, for cmwq top"},
     {"switches", &Conf::switches, kSwitchesOff, kSwitchesExact,
      "who counts the workers' context switches", kSwitchesNames},
     {"tick_ms", &Conf::tick_ms, 1, 1000, "period of the manager's tick while work waits"},

@@ -51,6 +51,7 @@ struct Conf {
   int64_t gate_fair_us = 500;          // of the pool, get a share of the turns (latest first otherwise)
   int64_t children = kChildrenKeep;    // whether what the program starts is preloaded, too
   int64_t tick_ms = 10;                // manager's tick while something waits
+  int64_t stats = 0;                   // the page that cmwq top reads
   int64_t log = 4;                     // syslog level; 4 = warnings
 };
 

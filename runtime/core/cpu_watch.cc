@@ -1,4 +1,5 @@
-// Watching the system's CPUs for the runtime: when to look, and what to do with what is found.
+// What the event thread does now and then while there is work: it looks at the system's CPUs, and says
+// what is done with what it finds, and it publishes the pools' statistics.
 
 #include <sched.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "runtime/core/cpus.h"
 #include "runtime/core/runtime.h"
 #include "runtime/platform/cpu_watch.h"
+#include "runtime/platform/stats_page.h"
 #include "runtime/pool/callbacks.h"
 
 namespace cmwq::core {
@@ -43,10 +45,18 @@ constinit platform::EventThread* g_events = nullptr;   // I: after StartCpuWatch
 constinit std::atomic<bool> g_armed{false};            // AT(OnWork, Fire): the timer is requested or armed
 constinit bool g_threaded = false;                     // S: event thread; the watch's own thread was made
 constinit uint64_t g_next_ns = 0;                      // S: event thread; not before that
+constinit uint64_t g_next_look_ns = 0;                 // S: event thread; no look at the CPUs before that
 constinit bool g_event = false;                        // L: of the event thread (kTimer); do not wait for it
 static_assert(offsetof(platform::SoonTimer, timer) == 0);
 
-uint64_t PeriodNs() { return static_cast<uint64_t>(base::g_conf.cpu_watch_ms) * base::kNsPerMs; }
+constexpr uint64_t kPublishNs = 100 * base::kNsPerMs;  // what a person takes for "now"
+
+bool Watches() { return base::g_conf.cpu_watch_ms != 0; }
+uint64_t LookNs() { return static_cast<uint64_t>(base::g_conf.cpu_watch_ms) * base::kNsPerMs; }
+uint64_t PeriodNs() {
+  if (!Watches()) return kPublishNs;  // also between the end of the page and that of the process
+  return platform::g_stats_page.published() && kPublishNs < LookNs() ? kPublishNs : LookNs();
+}
 
 // Context: any, under kPool. One load unless the process has been idle.
 void OnWork() {
@@ -91,19 +101,30 @@ bool AnyAwake() {
   return awake;
 }
 
+// Context: event thread. Locks: none held; takes each pool's.
+void Look(uint64_t now, bool event) {
+  if (platform::g_stats_page.published()) {
+    Runtime::Get().pools()->ForEachPool([](pool::WorkerPool& pool) { pool.PublishStats(); });
+  }
+  if (!Watches() || (now < g_next_look_ns && !event)) return;
+  if (!g_threaded) MakeThread();
+  g_applied = false;
+  g_watch.Look();
+  // What the program asked for and could not have at once. What the system brings, the watch repeats.
+  if (!g_applied) RetryCpus();
+  g_next_look_ns = Runtime::Get().env()->NowNs() + LookNs();
+}
+
 // Context: event thread, kTimer held; dropped and retaken. The timer is idle but g_armed says it is not,
 // so nobody requests it meanwhile.
 void Fire(platform::Timer* t) CMWQ_NO_TSA {
   const uint64_t now = Runtime::Get().env()->NowNs();
   if (now < g_next_ns && !g_event) return g_events->ArmLocked(t, g_next_ns);
   do {
+    const bool event = g_event;
     g_event = false;
     g_events->mu.Unlock();
-    if (!g_threaded) MakeThread();
-    g_applied = false;
-    g_watch.Look();
-    // What the program asked for and could not have at once. What the system brings, the watch repeats.
-    if (!g_applied) RetryCpus();
+    Look(now, event);
     g_events->mu.Lock();
   } while (g_event);
   g_next_ns = Runtime::Get().env()->NowNs() + PeriodNs();
@@ -118,7 +139,7 @@ void Fire(platform::Timer* t) CMWQ_NO_TSA {
 }  // namespace
 
 void StartCpuWatch(platform::EventThread* events) {
-  if (base::g_conf.cpu_watch_ms == 0) return;
+  if (!Watches() && !platform::g_stats_page.published()) return;
   g_events = events;
   g_timer.timer.fire = &Fire;
   pool::g_work_arrives = &OnWork;
@@ -128,7 +149,7 @@ void ResetCpuWatchAfterFork() {
   g_watch.ResetAfterFork();
   g_armed.store(false, std::memory_order_relaxed);
   g_threaded = false;
-  g_next_ns = 0;
+  g_next_ns = g_next_look_ns = 0;
   g_event = false;
 }
 

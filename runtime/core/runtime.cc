@@ -12,6 +12,7 @@
 #include "runtime/core/cpus.h"
 #include "runtime/core/io.h"
 #include "runtime/core/io_loop.h"
+#include "runtime/platform/stats_page.h"
 #include "runtime/pool/dump.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/pool/switch_audit.h"
@@ -32,6 +33,7 @@ constinit PreloadWorkerFn g_preload_worker = nullptr;
 void TellPreload() { g_preload_worker(&pool::WorkerSleeping, &pool::WorkerRunning); }
 
 void ReportAtExit() { Runtime::Get().Report(2); }
+void UnlinkStatsAtExit() { platform::g_stats_page.Unlink(); }
 
 // The item was the parent's business: here it is idle.
 void DropWork(struct cmwq_work* work) {
@@ -65,6 +67,11 @@ int Runtime::StartLocked() {
     base::ParseConf(secure_getenv("CMWQ_CONF"), &base::g_conf);
     events_ = new (std::nothrow) platform::EventThread(env_);
     if (events_ == nullptr) return ENOMEM;
+    // Before the first pool, which asks for its row.
+    if (base::g_conf.stats != 0 &&
+        platform::g_stats_page.Create(platform::StatsPage::Edition::kLibrary) == 0) {
+      atexit(&UnlinkStatsAtExit);
+    }
     table_.Start(env_, events_, &base::g_conf, "/sys", kHighPriNice);
     pool::g_before_live = [] { Get().Revive(); };
     pool::g_stall_reported = [] {
@@ -174,6 +181,7 @@ void Runtime::Revive() {
   sync::MutexLock hold(mu_);
   if (!revive_) return;
   revive_ = false;
+  platform::g_stats_page.Again();  // no pool has a worker yet, and there is no event thread
   if (events_->Start() != 0) {
     base::RawLog(base::LogLevel::kError, "fork child: cannot create the event thread");
   }
@@ -218,6 +226,7 @@ void Runtime::AfterForkInChild() {
   Runtime& r = Get();
   pool::SetCurrentWorker(nullptr);
   sync::t_locks_held = 0;
+  platform::g_stats_page.ResetAfterFork();  // what follows may count
   r.events_->ResetAfterFork(&DropTimer);  // first: it unlinks the pools' timers
   ResetIoAfterFork();
   IoLoop::Get().ResetAfterFork();

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "runtime/base/test_point.h"
+#include "runtime/platform/stats_page.h"
 #include "runtime/pool/pool.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/rescuer.h"
@@ -31,6 +32,8 @@ Worker* WorkerPool::TakeSlot() {
   w->slot = slot;
   w->pool = this;
   w->word = &words_[slot];
+  if (platform::StatsWorker* const row = platform::g_stats_page.TakeWorker()) w->stats = row;
+  w->stats->pool.store(attrs_.id, std::memory_order_relaxed);
   slots_[slot].store(w, std::memory_order_release);           // pairs with ListSuspects
   slots_used_.store(slot + 1, std::memory_order_release);     // pairs with ListSuspects
   return w;

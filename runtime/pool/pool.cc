@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "runtime/base/test_point.h"
+#include "runtime/platform/stats_page.h"
 #include "runtime/pool/invariants.h"
 #include "runtime/pool/pwq_base.h"
 #include "runtime/pool/work_link.h"
@@ -22,6 +23,11 @@ void* ZeroPages(size_t bytes) {
 
 using work::WorkOf;
 
+platform::StatsPool* RowOf(uint32_t id, platform::StatsPool* own) {
+  platform::StatsPool* const row = platform::g_stats_page.PoolRow(id);
+  return row != nullptr ? row : own;
+}
+
 }  // namespace
 
 // See core: a forked child has to bring back the event thread and the rescuers before its first pool.
@@ -35,12 +41,14 @@ WorkerPool::WorkerPool(const Attrs& attrs, platform::Env* env, platform::EventTh
       conf_(conf),
       leak_check_(conf->leak_check != 0),
       audited_(conf->switches != base::kSwitchesOff),
+      next_sample_(conf->stats != 0 ? 1 : 0),
       words_(static_cast<StateWord*>(ZeroPages(sizeof(StateWord) * conf->max_workers))),
       slots_(static_cast<std::atomic<Worker*>*>(
           ZeroPages(sizeof(std::atomic<Worker*>) * conf->max_workers))),
       trustee_calls_{{}, {{0, nullptr, nullptr, nullptr, &TrusteeLookFire}, this}},
       manage_timer_{{0, nullptr, nullptr, nullptr, &ManageFire}, this},
-      cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this} {
+      cull_timer_{{0, nullptr, nullptr, nullptr, &CullFire}, this},
+      row_(RowOf(attrs.id, &own_row_)) {
 #if defined(CMWQ_TEST_POINTS)
   base::g_verify.store(&VerifyAtTestPoint, std::memory_order_release);  // pairs with AtTestPoint
 #endif
@@ -314,6 +322,8 @@ void WorkerPool::ResetAfterFork(void (*drop)(struct cmwq_work* work)) {
   manage_timer_.timer.prev = cull_timer_.timer.prev = nullptr;
   ResetWatchAfterFork();
   stats_ = {};
+  nr_queued_ = sampled_ns_ = 0;
+  if (next_sample_ != 0) next_sample_ = sample_step_ = 1;
   first_idle_.store(nullptr, std::memory_order_relaxed);
   detector_.store(nullptr, std::memory_order_relaxed);
   BeginAnew();

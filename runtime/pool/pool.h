@@ -21,6 +21,7 @@
 #include "runtime/base/annotations.h"
 #include "runtime/base/conf.h"
 #include "runtime/base/intrusive_list.h"
+#include "runtime/platform/stats_layout.h"
 #include "runtime/platform/timer.h"
 #include "runtime/pool/blocking_source.h"
 #include "runtime/pool/callbacks.h"
@@ -103,6 +104,10 @@ class WorkerPool final : public Watched {
   // Takes a node off the worklist, or off the list of the worker that it was assigned to.
   void Remove(base::ListNode* node) CMWQ_REQUIRES(lock);
   base::ListNode* worklist_head() CMWQ_REQUIRES(lock) { return worklist_.head(); }
+  // The item enters a list of this pool or of a queue's half in it: of a sample, its delay is measured.
+  void Stamp(struct cmwq_work* work) CMWQ_REQUIRES(lock) {
+    work->queued_ns_ = __builtin_expect(++nr_queued_ == next_sample_, 0) ? TakeSample() : 0;
+  }
   // A worker between two items is about to drop the lock without looking at the list first.
   void LeaveBoundary() CMWQ_REQUIRES(lock) { at_boundary_ = false; }
 
@@ -128,6 +133,9 @@ class WorkerPool final : public Watched {
   bool Holds(const base::ListNode* node) CMWQ_REQUIRES(lock);
 
   PoolStats Stats() CMWQ_EXCLUDES(lock);
+  // stats.cc: fills in the pool's row of the statistics page and what rows of its workers take from it.
+  // Context: one thread at a time.
+  void PublishStats() CMWQ_EXCLUDES(lock);
   // Something is pending, or was since the last call.
   bool Awake() CMWQ_EXCLUDES(lock);
   // Ends the process if the pool or a queue with items here is inconsistent. Expensive; invariants.cc.
@@ -181,6 +189,7 @@ class WorkerPool final : public Watched {
   void ProcessScheduled(Worker* w) CMWQ_REQUIRES(lock);
   void ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail = nullptr)
       CMWQ_REQUIRES(lock);
+  void BeginExecution(Worker* w, struct cmwq_work* work) CMWQ_REQUIRES(lock);
   void EndExecution(Worker* w) CMWQ_REQUIRES(lock);
   void EnterIdle(Worker* w) CMWQ_REQUIRES(lock);
   void LeaveIdle(Worker* w) CMWQ_REQUIRES(lock);
@@ -219,6 +228,10 @@ class WorkerPool final : public Watched {
   static void TrusteeLookFire(platform::Timer* t) CMWQ_NO_TSA;  // as TrusteeSoonFire
   void TrusteeTick(bool asked) CMWQ_EXCLUDES(lock) CMWQ_NO_TSA;
 
+  // stats.cc
+  uint64_t TakeSample() CMWQ_REQUIRES(lock);
+  void NoteDelay(uint64_t queued_ns) CMWQ_REQUIRES(lock);
+  void PublishWorkers(uint64_t now) CMWQ_REQUIRES(lock);
   // fail.cc
   void FailPending() CMWQ_EXCLUDES(lock);
   void SettleFailed(Worker* w) CMWQ_REQUIRES(lock);
@@ -280,6 +293,8 @@ class WorkerPool final : public Watched {
   bool stall_armed_ CMWQ_GUARDED_BY(lock) = false;  // as tick_armed_
   bool at_boundary_ CMWQ_GUARDED_BY(lock) = false;  // whoever holds the lock is between two items
   uint64_t progress_ CMWQ_GUARDED_BY(lock) = 0;    // see PoolWatch
+  uint64_t nr_queued_ CMWQ_GUARDED_BY(lock) = 0;
+  uint64_t next_sample_ CMWQ_GUARDED_BY(lock);     // the value of nr_queued_ that is stamped; 0: none
   base::List idle_list_ CMWQ_GUARDED_BY(lock);     // LIFO: the warmest worker first
   int nr_workers_ CMWQ_GUARDED_BY(lock) = 0;
   int nr_threads_ CMWQ_GUARDED_BY(lock) = 0;       // workers, and those that are told to go
@@ -319,6 +334,10 @@ class WorkerPool final : public Watched {
 
   PoolWatch watch_;                                // L, S: see watch.h
   PoolStats stats_ CMWQ_GUARDED_BY(lock) = {};
+  uint64_t sample_step_ CMWQ_GUARDED_BY(lock) = 1;  // one item of so many; see TakeSample
+  uint64_t sampled_ns_ CMWQ_GUARDED_BY(lock) = 0;
+  platform::StatsPool* const row_;                 // I: the rows behind it: L
+  platform::StatsPool own_row_ = {};               // L: where there is no page
   std::atomic<uint64_t> nr_presumed_{0};           // AT(Presume, Stats): relaxed, a count only
   std::atomic<uint64_t> nr_repatriated_{0};        // AT(Repatriate, Stats): relaxed, a count only
 };

@@ -22,6 +22,11 @@ thread_local constinit Worker* t_worker __attribute__((tls_model("initial-exec")
 
 using work::WorkOf;
 
+// Not counted up: a region that was left open does not stay one for ever.
+void EndBlock(Worker* w) {
+  w->stats->unblocks.store(w->nr_sleeps.load(std::memory_order_relaxed), std::memory_order_relaxed);
+}
+
 // The call with a look at what it leaves behind.
 void CallChecked(PwqBase* pwq, cmwq_work_fn fn, struct cmwq_work* work) {
   const Worker* const w = CurrentWorker();
@@ -113,6 +118,7 @@ void* WorkerPool::WorkerMain(void* arg) {
     sync::MutexLock hold(w->pool->attach);
     w->pool->PlaceSelf(w);
     w->tid.store(base::Tid(), std::memory_order_release);  // pairs with the load in ListSuspects
+    w->stats->tid.store(static_cast<uint32_t>(base::Tid()), std::memory_order_relaxed);
   }
   SetCurrentWorker(w);
   if (g_worker_start != nullptr) g_worker_start();
@@ -227,14 +233,28 @@ void WorkerPool::ProcessScheduled(Worker* w) {
   while (base::ListNode* const node = w->scheduled.front()) ProcessOneWork(w, WorkOf(node));
 }
 
+void WorkerPool::BeginExecution(Worker* w, struct cmwq_work* work) {
+  w->current_work = work;
+  w->current_fn = work->fn_;
+  w->current_pwq = static_cast<PwqBase*>(work->pwq_);
+#if defined(CMWQ_DEBUG)
+  w->current_fresh = work::IsFresh(work);
+#endif
+  w->stats->function.store(reinterpret_cast<uintptr_t>(work->fn_), std::memory_order_relaxed);
+  if (__builtin_expect(work->queued_ns_ != 0, 0)) NoteDelay(work->queued_ns_);
+  HashInsert(w);
+}
+
 void WorkerPool::EndExecution(Worker* w) {
   HashRemove(w);
   w->current_work = nullptr;
   w->current_fn = nullptr;
   w->current_pwq = nullptr;
   w->described = false;
-  w->nr_executed.store(w->nr_executed.load(std::memory_order_relaxed) + 1,
-                       std::memory_order_relaxed);
+  const uint64_t executed = w->nr_executed.load(std::memory_order_relaxed) + 1;
+  w->nr_executed.store(executed, std::memory_order_relaxed);
+  w->stats->executed.store(executed, std::memory_order_relaxed);
+  w->stats->function.store(0, std::memory_order_relaxed);
 }
 
 // Runs one item. Context: worker or rescuer of this pool. Locks: drops `lock` around the function.
@@ -243,13 +263,7 @@ void WorkerPool::EndExecution(Worker* w) {
 void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fail_fn fail) {
   PwqBase* const pwq = static_cast<PwqBase*>(work->pwq_);
   const cmwq_work_fn fn = work->fn_;
-  w->current_work = work;
-  w->current_fn = fn;
-  w->current_pwq = pwq;
-#if defined(CMWQ_DEBUG)
-  w->current_fresh = work::IsFresh(work);
-#endif
-  HashInsert(w);
+  BeginExecution(w, work);
   base::ListUnlink(&work->entry_);
 
   Worker* wake = nullptr;
@@ -280,6 +294,7 @@ void WorkerPool::ProcessOneWork(Worker* w, struct cmwq_work* work, cmwq_work_fai
   if (w->block_depth != 0) {
     ReportLeak(fn, pwq->name(), "a blocking region open");
     w->block_depth = 0;
+    EndBlock(w);
   }
   CMWQ_ASSERT(sync::t_locks_held == 0);  // none of ours is ever held over the end of a public call
   if (CurrentWorker() != w) ReturnedInForkChild();
@@ -364,6 +379,7 @@ void WorkerPool::Retire(Worker* w) {
   {
     sync::MutexLock hold(attach);
     w->tid.store(0, std::memory_order_relaxed);
+    w->stats->tid.store(0, std::memory_order_relaxed);
   }
   sync::MutexLock hold(lock);
   w->die = false;
@@ -373,6 +389,7 @@ void WorkerPool::Retire(Worker* w) {
 
 // Hook: the calling worker is back. Never kicks: the count only rises.
 void WorkerPool::Running(Worker* w) {
+  EndBlock(w);
   conc_.Running(*w->word);
   if (__builtin_expect(audited_, 0) && w->audit != nullptr) {
     w->audit->Enter(w->current_fn != nullptr ? Phase::kItem : Phase::kEngine, w->current_fn);
@@ -381,7 +398,9 @@ void WorkerPool::Running(Worker* w) {
 
 // Hook: the calling worker blocks.
 void WorkerPool::Sleeping(Worker* w) {
-  w->nr_sleeps.store(w->nr_sleeps.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const uint64_t sleeps = w->nr_sleeps.load(std::memory_order_relaxed) + 1;
+  w->nr_sleeps.store(sleeps, std::memory_order_relaxed);
+  w->stats->blocks.store(sleeps, std::memory_order_relaxed);
   // First: should Kick have to wait for the lock, that is part of the announced block.
   if (__builtin_expect(audited_, 0) && w->audit != nullptr) {
     w->audit->Enter(Phase::kAnnounced, nullptr);

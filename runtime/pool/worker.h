@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "runtime/base/intrusive_list.h"
+#include "runtime/platform/stats_layout.h"
 #include "runtime/pool/state_word.h"
 #include "runtime/sync/parker.h"
 
@@ -55,6 +56,7 @@ struct alignas(64) Worker {
 
   // The rest: reports, detectors, culling.
   SwitchAudit* audit = nullptr;          // S: null: its switches are not counted
+  platform::StatsWorker* stats = &own_stats;  // I: its row of the page, or none; never null
   char desc[32] = "";                    // L: cmwq_set_worker_desc; see described
   uint64_t last_active_ns = 0;           // K: when it went idle
   uint64_t batch_ns = 0;                 // K: for reports: when it last left the idle list
@@ -65,6 +67,8 @@ struct alignas(64) Worker {
   uint32_t hog_word = 0;                 // S: the event thread
   uint64_t hog_executed = 0;             // S: the event thread
   uint64_t hog_cpu_ns = 0;               // S: the event thread
+  uint64_t shown_executed = 0;           // L: nr_executed when its row was last filled in
+  platform::StatsWorker own_stats = {};  // S: where there is no row; read by nobody
 };
 static_assert(offsetof(Worker, hash_next) == 64 && offsetof(Worker, audit) == 128);
 

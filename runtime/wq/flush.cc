@@ -30,6 +30,7 @@ pool::Worker* InsertBarrier(Pwq* pwq, Barrier* barrier, struct cmwq_work* target
   pool::Worker* wake = nullptr;
   barrier->work.fn_ = &BarrierFn;
   barrier->work.pwq_ = pwq;
+  barrier->work.queued_ns_ = 0;
   base::ListInit(&barrier->work.entry_);
   if (running != nullptr) {
     // Colour of the execution is not kept; the current one makes a flush that starts now wait too.

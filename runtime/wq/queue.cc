@@ -34,6 +34,7 @@ pool::Worker* Enqueue(Pwq* pwq, struct cmwq_work* work, bool inactive)
   work->pwq_ = pwq;
   work->on_worker_ = nullptr;
   base::ListInit(&work->entry_);
+  pwq->pool->Stamp(work);
   ++pwq->nr_in_flight[pwq->colour];
   if (!inactive) {
     ++pwq->nr_active;
