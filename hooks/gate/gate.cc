@@ -1,4 +1,4 @@
-// Adoption, the descriptor table, affinity and fork: the gate's outer face. The policy is in
+// Adoption, the descriptor table and fork: the gate's outer face. The policy is in
 // cpu_gate.cc.
 
 #include "hooks/gate/gate.h"
@@ -153,6 +153,8 @@ bool IsSingleThreaded() {
   return &__libc_single_threaded != nullptr && __libc_single_threaded != 0;
 }
 
+}  // namespace
+
 // What the thread may use as the program sees it.
 platform::CpuSet OwnMask(const Member* m) {
   const platform::CpuSet allowed = AllowedCpus();
@@ -160,6 +162,8 @@ platform::CpuSet OwnMask(const Member* m) {
   const platform::CpuSet both = m->own_mask & allowed;
   return both.Empty() ? m->own_mask : both;
 }
+
+namespace {
 
 // The CPU may have gone a moment ago: the next layout says so.
 void Pin(Member* m) {
@@ -202,10 +206,14 @@ Member* Adopt() {
   return Join(gates, own, own == AllowedCpus());
 }
 
+}  // namespace
+
 Member* Self() {
   void* const w = t_state.worker;
   return w != &t_library ? static_cast<Member*>(w) : nullptr;
 }
+
+namespace {
 
 Member* MemberOf(uint32_t waiter) {
   Gates* const gates = CurrentGates();
@@ -214,11 +222,15 @@ Member* MemberOf(uint32_t waiter) {
   return index < gates->n ? gates->gate[index]->At(static_cast<int>(waiter & 0xfff)) : nullptr;
 }
 
+}  // namespace
+
 // The calling thread's membership ends. Its affinity is the caller's affair.
 void Leave(Member* m) {
   t_state.worker = nullptr;
   m->gate->Release(m);
 }
+
+namespace {
 
 // The layout has changed, or the member's CPU is not used any more. Null: it is no member any more.
 [[gnu::noinline]] Member* Relocate(Member* m) {
@@ -505,65 +517,6 @@ bool MoveOwnFd(int fd) {
     return true;
   }
   return false;
-}
-
-namespace {
-// tid 0: the caller.
-Member* MemberByTid(int tid) {
-  if (tid == 0 || tid == base::Tid()) return Self();
-  Gates* const gates = CurrentGates();
-  Member* found = nullptr;
-  for (int i = 0; gates != nullptr && i < gates->n; ++i) {
-    gates->gate[i]->ForEachMember([&found, tid](Member* m) {
-      if (m->tid.load(std::memory_order_relaxed) == tid) found = m;
-    });
-  }
-  return found;
-}
-
-bool IsPinned(const Member* m) {
-  return m != nullptr && m->pinned && !m->placed.load(std::memory_order_relaxed);
-}
-
-}  // namespace
-
-int ProgramAffinity(platform::CpuSet* set) {
-  const Member* const m = MemberByTid(base::Pid());
-  if (!IsPinned(m)) return platform::ProcessAffinity(set);
-  if (m->follows) return -EPERM;
-  *set = m->own_mask;
-  return 0;
-}
-
-bool VirtualAffinity(int tid, unsigned long* mask, unsigned long bytes) {
-  const Member* const m = MemberByTid(tid);
-  if (!IsPinned(m)) return false;
-  const unsigned long have = platform::CpuSet::kBytes;
-  const platform::CpuSet own = OwnMask(m);
-  memcpy(mask, own.words(), bytes < have ? bytes : have);
-  if (bytes > have) memset(reinterpret_cast<char*>(mask) + have, 0, bytes - have);
-  return true;
-}
-
-void NoteOwnPlacement(int tid) {
-  Member* const m = MemberByTid(tid);
-  // The program's call may be refused: then the thread is to be where the program last put it.
-  if (IsPinned(m)) OwnMask(m).StoreAffinity(tid);
-  if (tid == 0 || tid == base::Tid()) {
-    t_state.own_affinity = 1;
-    // In the middle of a wait (a handler places its thread) it leaves after the wait.
-    if (m != nullptr && m->frame == nullptr) return Leave(m);
-  }
-  // Another thread's membership ends when it next waits.
-  if (m != nullptr) m->placed.store(true, std::memory_order_relaxed);
-}
-
-UnpinForCreate::UnpinForCreate() : pinned_(IsPinned(Self())) {
-  if (pinned_) OwnMask(Self()).StoreAffinity(0);
-}
-
-UnpinForCreate::~UnpinForCreate() {
-  if (pinned_ && IsPinned(Self())) platform::CpuSet::Of(Self()->gate->cpu()).StoreAffinity(0);
 }
 
 void NoteThread() {

@@ -17,6 +17,14 @@ struct Gates {
 Gates* CurrentGates();
 // Makes the gate of one more CPU; the last step is the count. False: it cannot be made.
 bool AddGate(Gates* gates, int cpu);
+// The calling thread's member, or null: no thread of the gate.
+Member* Self();
+// Its CPU is our choice, and the program has not placed it since.
+bool IsPinned(const Member* m);
+// The mask that a member has without us.
+platform::CpuSet OwnMask(const Member* m);
+// The calling thread's membership ends. Its affinity is the caller's affair.
+void Leave(Member* m);
 // The mask that the program gave its main thread; -EPERM while that says no more than the process's CPUs.
 int ProgramAffinity(platform::CpuSet* set);
 // HostOps::create_thread, if there is one.

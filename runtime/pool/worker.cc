@@ -325,7 +325,7 @@ void WorkerPool::EnterIdle(Worker* w) {
   // list at its boundary may wait behind one that sleeps without a word, and no tick was asked for then.
   if (nr_pending_ > 0) {
     ArmDetector();
-    ArmTick();
+    if (conc_.RawRunning() > 0) ArmTick();
   }
   if (!cull_armed_ && TooManyWorkers(Counts(), static_cast<int>(conf_->idle_ratio))) {
     cull_wanted_ = true;

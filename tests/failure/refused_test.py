@@ -14,7 +14,8 @@ import refused
 
 # One line per degradation, and what brings it about.
 LINES = {
-    r'cannot (create|register|use) an io_uring': lambda r: 'io_uring' in r,
+    r'cannot (create|register|use) an io_uring .*work functions wait': lambda r: 'io_uring' in r,
+    r'cannot create an io_uring .*operations are polled for': lambda r: 'io_uring' in r,
     r'(affinity|SCHED_IDLE) refused .* tick': lambda r: r & {'affinity', 'sched_idle'},
     r'cannot place a worker on CPU': lambda r: 'affinity' in r,
     r'cannot read /proc/self/task': lambda r: 'proc' in r,

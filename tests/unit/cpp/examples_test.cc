@@ -2,12 +2,15 @@
 // tests/headers/check_examples.py compares.
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmwq/async_io.hpp>
 #include <cmwq/blocking.hpp>
 #include <cmwq/executor.hpp>
 #include <cmwq/futex.hpp>
 #include <cmwq/io.hpp>
+#include <cmwq/io_stream.hpp>
 #include <cmwq/sender.hpp>
 #include <cmwq/task.hpp>
 #include <cmwq/workqueue.hpp>
@@ -156,6 +159,29 @@ cmwq::Task<> Echo(cmwq::Workqueue& queue, int fd) {
 TEST(Examples, AsyncIo) {
   cmwq::Workqueue queue("example");
   cmwq::sync_wait(Echo(queue, -1));
+}
+
+// io_stream.hpp
+size_t g_used = 0;
+void Use(const void*, size_t size) { g_used += size; }
+cmwq::Task<> Serve(cmwq::Workqueue& queue, int fd) {
+  cmwq::io::Stream stream(16, 4096);        // at most 16 results wait, in buffers of 4096 bytes
+  stream.recv(queue, fd);
+  for (;;) {
+    const cmwq::io::Received got = co_await stream.next();
+    if (!got) co_return;                    // got.error(): 0 at the end of file
+    Use(got.data(), got.size());            // until `got` goes away
+  }
+}
+TEST(Examples, IoStream) {
+  cmwq::Workqueue queue("example");
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(write(ends[0], "12345", 5), 5);
+  close(ends[0]);
+  cmwq::sync_wait(Serve(queue, ends[1]));
+  close(ends[1]);
+  EXPECT_EQ(g_used, 5u);
 }
 #endif
 
