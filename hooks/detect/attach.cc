@@ -25,7 +25,7 @@ int SpawnDetached(void* (*fn)(void*), void* arg, unsigned long stack_bytes) {
   return err;
 }
 
-constinit SpawnFn g_spawn = &SpawnDetached;
+constinit std::atomic<SpawnFn> g_spawn{&SpawnDetached};  // AT(SetSpawn, SpawnThread): relaxed, code only
 
 constinit std::atomic<Canary*> g_sites[platform::CpuSet::kMaxCpus] =
     {};  // AT(SiteFor, ForEachSite)
@@ -54,10 +54,12 @@ void ForEachSite(F visit) {
 
 }  // namespace
 
-void SetSpawn(SpawnFn spawn) { g_spawn = spawn != nullptr ? spawn : &SpawnDetached; }
+void SetSpawn(SpawnFn spawn) {
+  g_spawn.store(spawn != nullptr ? spawn : &SpawnDetached, std::memory_order_relaxed);
+}
 
 int SpawnThread(void* (*fn)(void*), void* arg, unsigned long stack_bytes) {
-  return g_spawn(fn, arg, stack_bytes);
+  return g_spawn.load(std::memory_order_relaxed)(fn, arg, stack_bytes);
 }
 
 void ForEachDetector(void (*visit)(int cpu, const pool::BlockingSource& source, void* arg),
