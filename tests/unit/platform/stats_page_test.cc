@@ -74,8 +74,7 @@ class StatsPageTest : public testing::Test {
     std::ifstream file(page_->path(), std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
   }
-  // For ever: its memory is mapped.
-  StatsPage* const page_ = new StatsPage;
+  const std::unique_ptr<StatsPage> page_ = std::make_unique<StatsPage>();  // what it maps stays
   std::string folder_;
 };
 
