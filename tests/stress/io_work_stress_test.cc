@@ -52,8 +52,10 @@ void Fn(struct cmwq_work* work) {
   EXPECT_EQ(op->executing.fetch_add(1), 0);
   op->Count(op->io.result);
   op->account->executed.fetch_add(1);
-  op->taken = false;
+  // Before somebody may submit it to another queue: an item that changes its queue may begin there before
+  // it has returned here (kernel: __queue_work looks for the worker of the same workqueue).
   op->executing.fetch_sub(1);
+  op->taken = false;
 }
 
 class IoWorkStress : public ::testing::Test {
