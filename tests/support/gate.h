@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -17,6 +19,7 @@
 #include "runtime/base/sys.h"
 #include "runtime/base/test_point.h"
 #include "runtime/sync/sync.h"
+#include "runtime/wq/work_word.h"
 
 namespace cmwq::test {
 
@@ -64,9 +67,19 @@ struct Item {
   }
   Item(const Item&) = delete;
   Item& operator=(const Item&) = delete;
+  // A test may have seen the last thing that its item does before the item's function has returned. What
+  // has not begun by now is a mistake of the test: nothing may run an item that is gone.
+  ~Item() {
+    if ((__atomic_load_n(&d.work.word_, __ATOMIC_ACQUIRE) & wq::Word::kPending) != 0) {
+      std::fputs("an item that is queued goes out of scope\n", stderr);
+      std::abort();
+    }
+    Eventually([this] { return Runs() == begun.load(std::memory_order_acquire); });
+  }
 
   static void Run(struct cmwq_work* w) {
     Item* const self = reinterpret_cast<Item*>(w);
+    self->begun.fetch_add(1, std::memory_order_release);
     self->fn();
     CMWQ_JITTER(false);
     // After fn: whoever counts runs may free the item next.
@@ -77,6 +90,7 @@ struct Item {
 
   struct cmwq_delayed_work d;  // first: Run finds the item from it
   std::function<void()> fn;
+  std::atomic<int> begun{0};
   std::atomic<int> runs{0};
 };
 

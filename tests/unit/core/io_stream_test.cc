@@ -372,7 +372,6 @@ TEST_F(IoStreams, TheFunctionMayDestroyAndFree) {
     struct cmwq_io_stream s;
     Gate* done;
   };
-  Gate done;
   for (const bool at_end : {true, false}) {
     Gate gone;
     Own* const own = new Own{{}, &gone};

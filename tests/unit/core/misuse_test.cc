@@ -310,6 +310,7 @@ TEST(Misuse, OverwrittenItemsAreRefused) {
     EXPECT_FALSE(cmwq_flush_delayed_work(&item.d)) << word;
     EXPECT_EQ(cmwq_work_busy(item.work()), 0u) << word;
     EXPECT_EQ(item.work()->word_, word);
+    item.work()->word_ = 0;
   }
   cmwq_destroy_workqueue(wq);
 }

@@ -56,8 +56,8 @@ TEST(Asio, FuturesOfPostedCalls) {
 }
 
 TEST(Asio, AStrandOfAsioOnTheQueue) {
+  asio::io_context io;  // before the queue, which ends with the last handler: handlers use their context
   Workqueue queue("asio");
-  asio::io_context io;
   auto strand = asio::make_strand(Executor(queue).with_context(io));
   int unguarded = 0;
   for (int i = 0; i < 1000; ++i) asio::post(strand, [&unguarded] { ++unguarded; });
@@ -66,8 +66,8 @@ TEST(Asio, AStrandOfAsioOnTheQueue) {
 }
 
 TEST(Asio, HandlersOfAnIoContextInWorkers) {
+  asio::io_context io;  // before the queue, which ends with the last handler: handlers use their context
   Workqueue queue("asio");
-  asio::io_context io;
   asio::steady_timer timer(io, std::chrono::milliseconds(1));
   Gate done;
   timer.async_wait(asio::bind_executor(Executor(queue), [&done](asio::error_code error) {
@@ -80,8 +80,8 @@ TEST(Asio, HandlersOfAnIoContextInWorkers) {
 }
 
 TEST(Asio, TypeErased) {
+  asio::io_context io;  // before the queue, which ends with the last handler: handlers use their context
   Workqueue queue("asio");
-  asio::io_context io;
   const asio::any_io_executor erased = Executor(queue).with_context(io);
   EXPECT_TRUE(erased == asio::any_io_executor(Executor(queue).with_context(io)));
   EXPECT_EQ(&asio::query(erased, asio::execution::context), &io);
@@ -103,8 +103,8 @@ asio::awaitable<int, Executor> Throws() {
 asio::awaitable<int> Erased() { co_return 43; }
 
 TEST(Asio, SpawnsCoroutines) {
+  asio::io_context io;  // before the queue, which ends with the last handler: handlers use their context
   Workqueue queue("asio");
-  asio::io_context io;
   const Executor executor(queue);
   EXPECT_EQ(asio::co_spawn(executor, Answer(), asio::use_future).get(), 42);
   EXPECT_THROW(asio::co_spawn(executor, Throws(), asio::use_future).get(), std::runtime_error);

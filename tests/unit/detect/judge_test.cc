@@ -136,7 +136,7 @@ TEST_F(Judge, PerfBpfAndGetrusageCountTheSameSleeps) {
       Gate gate;
       at = &gate;
       gate.Wait();
-      if (i % 50 == 0) w.Read();
+      if (i % 4 == 0) w.Read();
     }
     BePreempted(20);
     last = w.Read();
