@@ -33,20 +33,26 @@ class NoInvariantChecks {
 #endif
 };
 
-// Runs `action` the first time a thread comes by `name`; later visits pass.
+// Runs `action` the first time that a thread for which `meant` holds comes by `name`; other and later
+// visits pass. Where several threads may come by, `meant` must say which of them: asked of any thread.
 class AtTestPoint {
  public:
-  AtTestPoint(std::string name, std::function<void()> action) {
-    Map().Set(std::move(name), std::move(action));
+  AtTestPoint(std::string name, std::function<void()> action,
+              std::function<bool()> meant = [] { return true; }) {
+    Map().Set(std::move(name), {std::move(action), std::move(meant)});
   }
   ~AtTestPoint() { Map().Clear(); }
   AtTestPoint(const AtTestPoint&) = delete;
   AtTestPoint& operator=(const AtTestPoint&) = delete;
 
  private:
+  struct Action {
+    std::function<void()> run;
+    std::function<bool()> meant;
+  };
   class Actions {
    public:
-    void Set(std::string name, std::function<void()> action) {
+    void Set(std::string name, Action action) {
       std::lock_guard<std::mutex> hold(mu_);
       actions_[std::move(name)] = std::move(action);
     }
@@ -57,15 +63,15 @@ class AtTestPoint {
     std::function<void()> Take(const char* name) {
       std::lock_guard<std::mutex> hold(mu_);
       const auto found = actions_.find(name);
-      if (found == actions_.end()) return nullptr;
-      std::function<void()> action = std::move(found->second);
+      if (found == actions_.end() || !found->second.meant()) return nullptr;
+      std::function<void()> run = std::move(found->second.run);
       actions_.erase(found);
-      return action;
+      return run;
     }
 
    private:
     std::mutex mu_;
-    std::map<std::string, std::function<void()>> actions_;
+    std::map<std::string, Action> actions_;
   };
   static Actions& Map() {
     static Actions* const map = new Actions;

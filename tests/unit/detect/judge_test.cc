@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -95,8 +96,9 @@ class Judge : public ::testing::Test {
 };
 
 // Lets the calling thread be switched out `times` times although it could go on: no sleeps. It shares
-// its CPU with a thread that computes.
-void BePreempted(long times) {
+// its CPU with a thread that computes. Calls `each` all the time: its yields are switches, too, and whoever
+// keeps records of them must take them.
+void BePreempted(long times, const std::function<void()>& each = [] {}) {
   const auto count = [] {
     struct rusage usage = {};
     getrusage(RUSAGE_THREAD, &usage);
@@ -109,7 +111,10 @@ void BePreempted(long times) {
     here.StoreAffinity(0);
     while (!stop) base::SchedYield();
   });
-  for (const long begin = count(); count() - begin < times;) base::SchedYield();
+  for (const long begin = count(); count() - begin < times;) {
+    base::SchedYield();
+    each();
+  }
   stop = true;
   other.join();
 }
@@ -138,7 +143,7 @@ TEST_F(Judge, PerfBpfAndGetrusageCountTheSameSleeps) {
       gate.Wait();
       if (i % 4 == 0) w.Read();
     }
-    BePreempted(20);
+    BePreempted(20, [&w] { w.Read(); });
     last = w.Read();
     for (int p = 0; p < pool::kPhases; ++p) by_phase[p] = w.slot()->slept[p] - before.slept[p];
     lost = w.lost();

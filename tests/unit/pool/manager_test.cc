@@ -103,10 +103,11 @@ TEST(Manager, TheRoleOfGoLiveEndsWithTheCreation) {
   wq::Workqueue* const wq = e.Alloc();
   Gate created, go_on, first_done;
   Item opener, waits([&] { first_done.WaitAnnounced(); }), opens([&] { first_done.Open(); });
+  // The new worker may be faster: it makes the next one, and must not be held for that.
   AtTestPoint pause("manager.created", [&] {
     created.Open();
     go_on.Wait();
-  });
+  }, [] { return pool::CurrentWorker() == nullptr; });
   std::thread starter([&] { Engine::Queue(wq, opener); });
   created.Wait();
   ASSERT_TRUE(Engine::Queue(wq, waits));
@@ -126,10 +127,11 @@ TEST(Manager, TheRoleOfTheEventThreadEndsWithTheCreation) {
   Item waits([&] { first_done.WaitAnnounced(); }), opens([&] { first_done.Open(); });
   ASSERT_TRUE(Engine::Queue(s.plain, waits));
   ASSERT_TRUE(Engine::Queue(s.plain, opens));
+  // The new worker may be faster: it makes the next one, and must not be held for that.
   AtTestPoint pause("manager.created", [&] {
     created.Open();
     go_on.Wait();
-  });
+  }, [] { return pool::CurrentWorker() == nullptr; });
   std::thread events([&] { s.e.Advance(1200); });
   created.Wait();
   Eventually([&] { return waits.Runs() == 1; });
