@@ -252,9 +252,10 @@ struct DirectRead {
 
 struct Direct {
   static constexpr int kDepth = 16;
-  static constexpr uint32_t kPages = 1024;
+  static constexpr uint32_t kBlocks = 256;
 
   struct cmwq_workqueue* wq;
+  size_t size;  // of a block
   int fd, buffer = -1;
   std::atomic<int> left, running{kDepth};
   std::array<DirectRead, kDepth> reads;
@@ -269,30 +270,32 @@ void NextDirect(DirectRead* r) {
     return;
   }
   r->at = r->at * 1664525 + 1013904223;
-  const int64_t offset = int64_t{r->at >> 8} % Direct::kPages * 4096;
+  const auto offset = static_cast<int64_t>((r->at >> 8) % Direct::kBlocks * all->size);
   const bool begun =
       all->buffer < 0
-          ? cmwq_io_read_work(all->wq, &r->io, all->fd, r->page, 4096, offset, CMWQ_NO_TIMEOUT)
-          : cmwq_io_read_fixed_work(all->wq, &r->io, all->fd, r->page, 4096, offset, all->buffer,
+          ? cmwq_io_read_work(all->wq, &r->io, all->fd, r->page, all->size, offset, CMWQ_NO_TIMEOUT)
+          : cmwq_io_read_fixed_work(all->wq, &r->io, all->fd, r->page, all->size, offset, all->buffer,
                                     CMWQ_NO_TIMEOUT);
   if (!begun) abort();
 }
 
 // False: no file system here does that.
-bool DirectReads(Way way, const char* folder, int rounds, double* wall_us, double* cpu_us) {
+bool DirectReads(Way way, size_t size, const char* folder, int rounds, double* wall_us, double* cpu_us) {
   std::string name = std::string(folder) + "/cmwq_bench.XXXXXX";
   close(mkstemp(name.data()));
   Direct d;
+  d.size = size;
   d.fd = open(name.c_str(), O_RDWR | O_DIRECT);
   unlink(name.c_str());
-  char* const memory = static_cast<char*>(aligned_alloc(4096, 4096 * Direct::kDepth));
-  memset(memory, 1, 4096 * Direct::kDepth);
-  for (uint32_t i = 0; i < Direct::kPages; ++i) {
-    if (pwrite(d.fd, memory, 4096, int64_t{i} * 4096) != 4096) return false;
+  char* const memory = static_cast<char*>(aligned_alloc(4096, size * Direct::kDepth));
+  memset(memory, 1, size * Direct::kDepth);
+  for (size_t i = 0; i < Direct::kBlocks; ++i) {
+    const auto at = static_cast<off_t>(i * size);
+    if (pwrite(d.fd, memory, size, at) != static_cast<ssize_t>(size)) return false;
   }
   d.wq = cmwq_alloc_workqueue("bench", 0, 0);
   if (way == Way::kFixed) {
-    const iovec all = {memory, 4096 * Direct::kDepth};
+    const iovec all = {memory, size * Direct::kDepth};
     d.buffer = cmwq_io_register_buffers(&all, 1);
     d.fd = cmwq_io_register_files(&d.fd, 1);
     if (d.buffer < 0 || d.fd < 0) abort();
@@ -303,11 +306,11 @@ bool DirectReads(Way way, const char* folder, int rounds, double* wall_us, doubl
   for (size_t i = 0; i < d.reads.size(); ++i) {
     DirectRead* const r = &d.reads[i];
     r->all = &d;
-    r->page = memory + 4096 * i;
+    r->page = memory + size * i;
     r->at = static_cast<uint32_t>(i);
     cmwq_io_work_init(&r->io, [](struct cmwq_work* work) {
       DirectRead* const self = reinterpret_cast<DirectRead*>(cmwq_io_work_of(work));
-      if (self->io.result != 4096) abort();
+      if (self->io.result != static_cast<int64_t>(self->all->size)) abort();
       NextDirect(self);
     });
     NextDirect(r);
@@ -322,7 +325,7 @@ bool DirectReads(Way way, const char* folder, int rounds, double* wall_us, doubl
 
 struct Case {
   const char* name;
-  int pairs;  // 0: cached reads, -1: past the cache
+  int pairs;  // 0: cached reads; negative: bytes of reads past the cache
   bool sockets;
 };
 constexpr Case kCases[] = {{"pipe, 1 pair", 1, false},
@@ -331,7 +334,9 @@ constexpr Case kCases[] = {{"pipe, 1 pair", 1, false},
                            {"socket, 100 pairs", 100, true},
                            {"cached 4 KiB read", 0, false}};
 // Against each other: what registration is worth.
-constexpr Case kFixedCases[] = {{"pipe, 100 pairs", 100, false}, {"O_DIRECT 4 KiB, 16", -1, false}};
+constexpr Case kFixedCases[] = {{"pipe, 100 pairs", 100, false},
+                                {"O_DIRECT 4 KiB, 16", -4096, false},
+                                {"O_DIRECT 64 KiB, 16", -65536, false}};
 struct NamedWay {
   const char* name;
   const char* conf;
@@ -359,7 +364,8 @@ Figures InChild(const NamedWay& way, const Case& c, int rounds, const char* fold
     setenv("CMWQ_CONF", way.conf, 1);
     Figures f;
     if (c.pairs < 0) {
-      if (!DirectReads(way.way, folder, rounds, &f.wall_us, &f.cpu_us)) _exit(0);
+      const auto size = static_cast<size_t>(-c.pairs);
+      if (!DirectReads(way.way, size, folder, rounds, &f.wall_us, &f.cpu_us)) _exit(0);
     } else if (c.pairs == 0) {
       CachedReads(way.way, rounds, &f.wall_us, &f.cpu_us);
     } else {

@@ -5,7 +5,9 @@
 // inferred from its version.
 //
 // Where the kernel can (5.18; 6.3 for buffers), the ring has no descriptor, as in platform/uring.h, and
-// it is woken by a futex that it waits for itself (6.7); else by an eventfd.
+// it is woken by a futex that it waits for itself (6.7); else by an eventfd. A process gets a table of
+// futexes of its own when it makes its first thread (6.16), and what a ring waited for before is not moved
+// there: no Enter before that. The thread of the operations is itself one.
 
 #ifndef CMWQ_RUNTIME_PLATFORM_COMPLETION_RING_H_
 #define CMWQ_RUNTIME_PLATFORM_COMPLETION_RING_H_
