@@ -84,13 +84,13 @@ class IoFifo {
 
 // A registration that the thread is to tell the ring of, or to take back. Of who waits for it.
 struct TableChange {
-  bool files;
-  bool add;
-  unsigned nr = 0;
-  const void* entries = nullptr;  // iovec or int
-  int first = -1;
-  int result = 0;
-  TableChange* next = nullptr;
+  bool files;                     // I
+  bool add;                       // I
+  unsigned nr = 0;                // I: once handed over, as the next two
+  const void* entries = nullptr;  // I: iovec or int
+  int first = -1;                 // I
+  int result = 0;                 // L: IoLoop::mu, until it is done
+  TableChange* next = nullptr;    // L: IoLoop::mu
   std::atomic<uint32_t> done{0};  // AT(Changed, Await)
 };
 
