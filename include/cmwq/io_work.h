@@ -27,6 +27,7 @@
  *   be done. A descriptor must not be closed while an operation uses it: cancel first, or end it by
  *   shutdown(2). A write that fails gives -EPIPE and no signal, but for a write to a pipe that is
  *   made at once inside a work function (io.h, Signals).
+ *   Numbers of registered files (io_fixed.h) are taken as well.
  * Timeouts are nanoseconds from now, CMWQ_NO_TIMEOUT for none; when one passes, the operation ends
  *   with -ETIMEDOUT. An operation on a file that is at the disk already is waited for even so.
  * Queues: a flush covers items, not operations that have not ended; draining neither. Destroying a
@@ -65,7 +66,7 @@ struct cmwq_io_work {
   uint8_t where_;
   uint8_t bits_;
   uint8_t phase_;
-  uint32_t reserved_;
+  uint32_t file_;               /* registered (io_fixed.h): number + 1 */
   struct cmwq_work call_;       /* makes the call where the kernel has no ring for it */
 };
 

@@ -26,6 +26,7 @@
 #include <cerrno>
 
 #include "runtime/base/conf.h"
+#include "runtime/core/io_op.h"
 #include "runtime/platform/uring.h"
 #include "runtime/pool/sched_hooks.h"
 #include "runtime/pool/worker.h"
@@ -184,6 +185,10 @@ bool Complete(const Transfer& t, ssize_t moved) {
 // Context: worker. The caller has checked that flags, if any, mean the same in an attempt.
 ssize_t Move(Transfer t) {
   if (t.length > kMaxTransfer) t.length = kMaxTransfer;
+  if (!t.is_socket() && cmwq::core::IsDirect(t.fd, t.data, t.length, t.offset)) {
+    Announced announced;
+    return PlainCall(t);
+  }
   ssize_t done = TryCall(t);
   if (done >= 0 && Complete(t, done)) return done;
   int err = done < 0 ? errno : EAGAIN;

@@ -95,6 +95,7 @@ bool IoLoop::Claim(wq::Workqueue* wq, int cpu, Io* io, const IoRequest& request)
   io->len_ = request.len;
   io->offset_ = request.offset;
   io->fd_ = request.fd;
+  io->file_ = 0;
   io->flags_ = request.flags;
   io->kind_ = static_cast<uint8_t>(request.kind);
   io->cpu_ = cpu;
@@ -121,8 +122,10 @@ bool IoLoop::Submit(wq::Workqueue* wq, Io* io, const IoRequest& request) {
   {
     Section hold(this);
     if (!Claim(wq, cpu, io, request)) return false;
-    if ((io->bits_ & IoBit::kEnd) != 0) {
-      Ended(io, -ECANCELED);
+    const int unusable = UseTables(io);
+    const int err = (io->bits_ & IoBit::kEnd) != 0 ? -ECANCELED : unusable;
+    if (err != 0) {
+      Ended(io, err);
       return true;
     }
     poller = mode_ == Mode::kPoller;
@@ -248,6 +251,7 @@ void IoLoop::Ended(Io* io, int64_t result) {
   if (platform::TimerHeap::Armed(&io->timer_)) timeouts_.Remove(&io->timer_);
   const bool stream = platform::IsStream(io);
   if (stream && platform::StreamOf(io)->group >= 0) ring_.DropGroup(platform::StreamOf(io));
+  LeaveTables(io);
   base::ListUnlink(&io->entry_);
   wq::Workqueue* const wq = Impl(io->wq_);
   const int cpu = io->cpu_;
@@ -408,6 +412,9 @@ void IoLoop::ResetAfterFork() {
     if (platform::IsStream(io)) platform::StreamOf(io)->ResetAfterFork();
   }
   listed_ = asked_ = turns_ = IoFifo();
+  buffers_.ResetAfterFork();
+  files_.ResetAfterFork();
+  changes_ = nullptr;
   mode_ = Mode::kNone;
   sleeping_ = wake_ = false;
   nr_end_waiters_ = 0;

@@ -25,6 +25,7 @@
 #include "runtime/platform/completion_ring.h"
 #include "runtime/platform/env.h"
 #include "runtime/platform/io_kind.h"
+#include "runtime/platform/io_table.h"
 #include "runtime/platform/poller.h"
 #include "runtime/platform/timer.h"
 #include "runtime/pool/dump.h"
@@ -81,6 +82,18 @@ class IoFifo {
   Io* last_ = nullptr;
 };
 
+// A registration that the thread is to tell the ring of, or to take back. Of who waits for it.
+struct TableChange {
+  bool files;                     // I
+  bool add;                       // I
+  unsigned nr = 0;                // I: once handed over, as the next two
+  const void* entries = nullptr;  // I: iovec or int
+  int first = -1;                 // I
+  int result = 0;                 // L: IoLoop::mu, until it is done
+  TableChange* next = nullptr;    // L: IoLoop::mu
+  std::atomic<uint32_t> done{0};  // AT(Changed, Await)
+};
+
 class IoLoop {
  public:
   static IoLoop& Get();
@@ -108,6 +121,12 @@ class IoLoop {
   bool PutBuffer(Io* io, void* data) CMWQ_EXCLUDES(mu);
   // WaitEnded if somebody has ended it.
   bool WaitIfEnding(Io* io) CMWQ_EXCLUDES(mu);
+
+  // Registered buffers and files (cmwq/io_fixed.h; io_fixed.cc). Entries are iovec or int and have been
+  // looked at. The first slot, or -errno. Context: any thread; waits, announced.
+  int Register(bool files, const void* entries, unsigned nr) CMWQ_EXCLUDES(mu);
+  // 0 or -errno.
+  int Unregister(bool files, int64_t first) CMWQ_EXCLUDES(mu);
 
   // One line on what is under way, if there ever was anything. Context: reports.
   void Show(pool::LineWriter* out) CMWQ_EXCLUDES(mu);
@@ -171,11 +190,29 @@ class IoLoop {
   void TakeTurns() CMWQ_EXCLUDES(mu);
   void FromPoller(const platform::Poller::Ready& ready) CMWQ_EXCLUDES(mu);
 
+  platform::IoTable& TableOf(bool files) CMWQ_REQUIRES(mu) { return files ? files_ : buffers_; }
+  // The operation uses what its request names: 0, or what is wrong with that.
+  int UseTables(Io* io) CMWQ_REQUIRES(mu);
+  void LeaveTables(Io* io) CMWQ_REQUIRES(mu);
+  void PrepareInRing(Io* io, bool poll) CMWQ_REQUIRES(mu);
+  // Has the thread make the change, and waits for that.
+  void Hand(TableChange* change) CMWQ_REQUIRES(mu);
+  static int Await(TableChange* change);
+  // Context: the thread.
+  void MakeChanges() CMWQ_EXCLUDES(mu);
+  int TellRing(bool files, unsigned first, const void* entries, unsigned nr);
+  void Changed(TableChange* change, int result, bool in_ring) CMWQ_REQUIRES(mu);
+  // Tells a ring that has just been made of what a parent had registered.
+  void FillTables() CMWQ_REQUIRES(mu);
+
   Mode mode_ CMWQ_GUARDED_BY(mu) = Mode::kNone;
   base::List ops_ CMWQ_GUARDED_BY(mu);              // all that are under way
   IoFifo listed_ CMWQ_GUARDED_BY(mu);               // to be given to the ring, or routed
   IoFifo asked_ CMWQ_GUARDED_BY(mu);                // in the ring, to be given up
   IoFifo turns_ CMWQ_GUARDED_BY(mu);                // held: streams with something to take by plain calls
+  platform::IoTable buffers_ CMWQ_GUARDED_BY(mu);   // registered
+  platform::IoTable files_ CMWQ_GUARDED_BY(mu);
+  TableChange* changes_ CMWQ_GUARDED_BY(mu) = nullptr;  // for the thread
   platform::TimerHeap timeouts_ CMWQ_GUARDED_BY(mu);
   bool sleeping_ CMWQ_GUARDED_BY(mu) = false;       // the thread will not look before it is woken
   uint64_t sleeping_until_ CMWQ_GUARDED_BY(mu) = 0;

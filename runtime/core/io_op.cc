@@ -118,16 +118,29 @@ int64_t TakeOne(const Io* io, char* data, size_t size) {
   return Sys(SYS_recvfrom, io->fd_, data, size, platform::MessageFlags(io) | MSG_DONTWAIT, 0, 0);
 }
 
+bool IsDirect(int fd, const void* data, uint64_t length, int64_t offset) {
+  constexpr uint64_t kAlignment = 512;  // the least that any disk asks for
+  const uint64_t position = offset < 0 ? 0 : static_cast<uint64_t>(offset);
+  if (length == 0 || ((reinterpret_cast<uintptr_t>(data) | length | position) & (kAlignment - 1)) != 0) {
+    return false;
+  }
+  const int64_t flags = Sys(SYS_fcntl, fd, F_GETFL);
+  return flags >= 0 && (flags & O_DIRECT) != 0 && IsFile(fd);  // a pipe in packet mode is none
+}
+
 int64_t TryOp(Io* io, bool signals_blocked) {
   const IoKind kind = KindOf(io);
   if (platform::IsStream(io)) return CheckStream(io);
   int64_t result;
   switch (kind) {
     case IoKind::kRead:
+      if (IsDirect(io->fd_, RestOf(io), RestLength(io), io->offset_)) return kNoAttempt;
       result = OneBuffer(SYS_preadv2, io, RWF_NOWAIT);
       break;
     case IoKind::kWrite:
-      if (!signals_blocked) return kNoAttempt;
+      if (!signals_blocked || IsDirect(io->fd_, RestOf(io), RestLength(io), io->offset_)) {
+        return kNoAttempt;
+      }
       result = OneBuffer(SYS_pwritev2, io, RWF_NOWAIT);
       break;
     case IoKind::kReadv:

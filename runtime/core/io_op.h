@@ -23,6 +23,9 @@ int64_t PlainOp(platform::Io* io);
 bool AllMoved(const platform::Io* io, int64_t moved);
 // Whether a descriptor is a file, whose attempts stop at the edge of the page cache.
 bool IsFile(int fd);
+// Whether a transfer goes past the page cache (O_DIRECT): an attempt "without waiting" would wait for
+// the disk all the same. One system call, only for what is aligned as such transfers must be.
+bool IsDirect(int fd, const void* data, uint64_t length, int64_t offset);
 
 // Before a stream begins: kNoAttempt, or what is wrong with its descriptor or flags as -errno.
 int64_t CheckStream(platform::Io* io);

@@ -54,7 +54,7 @@ void IoLoop::PrepareStream(Io* io) {
   if (!s->plain && s->has_buffers() && s->group < 0 && ring_.AddGroup(s) != 0) s->plain = true;
   if (s->plain && Accepts(io)) DoNotBlock(io->fd_);
   io->phase_ = s->plain ? IoPhase::kPoll : IoPhase::kCall;
-  ring_.Prepare(io, s->plain);
+  PrepareInRing(io, s->plain);
   Put(io, Place::kRing);
 }
 

@@ -40,6 +40,10 @@ void IoLoop::EnsureRunning() {
   Section hold(this);
   mode_ = Mode::kNone;
   while (Io* const io = listed_.Pop()) Ended(io, -err);
+  while (TableChange* const change = changes_) {
+    changes_ = change->next;
+    Changed(change, -err, false);
+  }
 }
 
 void* IoLoop::Main(void* self) {
@@ -57,6 +61,7 @@ void IoLoop::Begin() {
   if (err == 0) {
     {
       Section hold(this);
+      FillTables();
       mode_ = Mode::kRing;
     }
     RingMain();
@@ -115,7 +120,7 @@ bool IoLoop::GiveListed() {
     } else if (!ring_.Supports(platform::KindOf(io))) {
       Call(io);
     } else {
-      ring_.Prepare(io, io->phase_ == IoPhase::kPoll);
+      PrepareInRing(io, io->phase_ == IoPhase::kPoll);
       Put(io, Place::kRing);
     }
   }
@@ -149,11 +154,14 @@ void IoLoop::FromRing(const platform::CompletionRing::Completion& c) {
 void IoLoop::RingMain() {
   for (;;) {
     uint64_t until = 0;
+    bool changes;
     {
       Section hold(this);
       FireTimeouts();
-      if (GiveListed()) until = BeforeSleep();
+      changes = changes_ != nullptr;
+      if (GiveListed() && !changes) until = BeforeSleep();
     }
+    if (changes) MakeChanges();
     CMWQ_TEST_POINT("io.before_enter");
     const int err = ring_.Enter(until);
     if (err != 0) {
@@ -197,7 +205,8 @@ void IoLoop::FromPoller(const platform::Poller::Ready& ready) {
 void IoLoop::PollerMain() {
   platform::Poller::Ready ready[platform::Poller::kBatch];
   for (;;) {
-    uint64_t until;
+    uint64_t until = 0;
+    bool changes;
     {
       Section hold(this);
       FireTimeouts();
@@ -210,8 +219,10 @@ void IoLoop::PollerMain() {
           Route(io);
         }
       }
-      until = BeforeSleep();
+      changes = changes_ != nullptr;
+      if (!changes) until = BeforeSleep();
     }
+    if (changes) MakeChanges();
     const int n = poller_.Wait(until, ready);
     {
       Section hold(this);

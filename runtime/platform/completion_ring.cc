@@ -1,13 +1,16 @@
 #include "runtime/platform/completion_ring.h"
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
 #include "runtime/base/check.h"
+#include "runtime/platform/io_table.h"
 
 // 0: built without liburing.
 #ifndef CMWQ_HAVE_URING
@@ -43,7 +46,7 @@ void Waker::Close() {
 void CompletionRing::ResetAfterFork() {
   // The mapping is not in the child (DONTFORK); the small object is leaked.
   ring_ = nullptr;
-  live_ = waker_armed_ = false;
+  live_ = waker_armed_ = has_buffers_ = has_files_ = false;
 }
 
 #if CMWQ_HAVE_URING
@@ -145,6 +148,55 @@ int CompletionRing::Register(unsigned op, void* arg, unsigned nr) {
   return static_cast<int>(base::Sys(SYS_io_uring_register,
                                     closed ? ring_->enter_ring_fd : ring_->ring_fd,
                                     closed ? op | kUseRegisteredRing : op, arg, nr));
+}
+
+// A table of empty slots, once.
+int CompletionRing::MakeTable(unsigned op, unsigned nr, bool* made) {
+  if (*made) return 0;
+  struct io_uring_rsrc_register table = {};
+  table.nr = nr;
+  table.flags = IORING_RSRC_REGISTER_SPARSE;
+  const int err = Register(op, &table, sizeof(table));
+  *made = err == 0;
+  return err;
+}
+
+// Sets `nr` slots; `entries`: so many of `size` bytes, or null and one empty entry at `none`.
+int CompletionRing::Update(unsigned op, unsigned first, const void* entries, size_t size,
+                           const void* none, unsigned nr) {
+  for (unsigned done = 0; done < nr;) {
+    struct io_uring_rsrc_update2 update = {};
+    update.offset = first + done;
+    update.data = entries == nullptr ? reinterpret_cast<uint64_t>(none)
+                                     : reinterpret_cast<uint64_t>(entries) + done * size;
+    update.nr = entries == nullptr ? 1 : nr - done;
+    // Stops at the first entry that it refuses, and says why only if that is the first of all.
+    const int n = Register(op, &update, sizeof(update));
+    if (n <= 0) {
+      if (entries != nullptr) Update(op, first, nullptr, size, none, done);
+      return n < 0 ? n : -EINVAL;
+    }
+    done += static_cast<unsigned>(n);
+  }
+  return 0;
+}
+
+int CompletionRing::SetBuffers(unsigned first, const struct iovec* buffers, unsigned nr) {
+  constexpr struct iovec kNone = {};
+  const int err = MakeTable(IORING_REGISTER_BUFFERS2, IoTable::kSlots, &has_buffers_);
+  if (err < 0) return err;
+  return Update(IORING_REGISTER_BUFFERS_UPDATE, first, buffers, sizeof(kNone), &kNone, nr);
+}
+
+int CompletionRing::SetFiles(unsigned first, const int* fds, unsigned nr) {
+  constexpr int kNone = -1;
+  // The kernel takes no table above the limit of descriptors.
+  struct rlimit limit = {};
+  base::Sys(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+  const auto slots = static_cast<unsigned>(std::min<rlim_t>(limit.rlim_cur, IoTable::kSlots));
+  const int err = MakeTable(IORING_REGISTER_FILES2, slots, &has_files_);
+  if (err < 0) return err;
+  return Update(IORING_REGISTER_FILES_UPDATE2, first, fds, sizeof(kNone), &kNone, nr);
 }
 
 int CompletionRing::AddGroup(IoStream* s) {
@@ -286,13 +338,21 @@ void CompletionRing::Fill(struct io_uring_sqe* sqe, Io* io) {
 
 bool CompletionRing::HasSpace() const { return io_uring_sq_space_left(ring_) > 0; }
 
-void CompletionRing::Prepare(Io* io, bool poll) {
+void CompletionRing::Prepare(Io* io, bool poll, int file, int buffer) {
   struct io_uring_sqe* const sqe = io_uring_get_sqe(ring_);
   CMWQ_CHECK(sqe != nullptr);
   if (poll) {
     io_uring_prep_poll_add(sqe, io->fd_, static_cast<unsigned short>(ReadyEvents(io)));
   } else {
     Fill(sqe, io);
+  }
+  if (!poll && buffer >= 0) {
+    sqe->opcode = KindOf(io) == IoKind::kRead ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+    sqe->buf_index = static_cast<uint16_t>(buffer);
+  }
+  if (file >= 0) {
+    sqe->fd = file;
+    sqe->flags |= IOSQE_FIXED_FILE;
   }
   sqe->user_data = reinterpret_cast<uint64_t>(io);
 }
@@ -346,7 +406,9 @@ bool CompletionRing::Next(Completion* c) {
 
 int CompletionRing::Create(Waker*) { return -ENOSYS; }
 bool CompletionRing::HasSpace() const { return false; }
-void CompletionRing::Prepare(Io*, bool) {}
+int CompletionRing::SetBuffers(unsigned, const struct iovec*, unsigned) { return -ENOSYS; }
+int CompletionRing::SetFiles(unsigned, const int*, unsigned) { return -ENOSYS; }
+void CompletionRing::Prepare(Io*, bool, int, int) {}
 bool CompletionRing::PrepareCancel(Io*) { return false; }
 int CompletionRing::AddGroup(IoStream*) { return -ENOSYS; }
 void CompletionRing::DropGroup(IoStream*) {}

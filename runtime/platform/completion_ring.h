@@ -5,7 +5,9 @@
 // inferred from its version.
 //
 // Where the kernel can (5.18; 6.3 for buffers), the ring has no descriptor, as in platform/uring.h, and
-// it is woken by a futex that it waits for itself (6.7); else by an eventfd.
+// it is woken by a futex that it waits for itself (6.7); else by an eventfd. A process gets a table of
+// futexes of its own when it makes its first thread (6.16), and what a ring waited for before is not moved
+// there: no Enter before that. The thread of the operations is itself one.
 
 #ifndef CMWQ_RUNTIME_PLATFORM_COMPLETION_RING_H_
 #define CMWQ_RUNTIME_PLATFORM_COMPLETION_RING_H_
@@ -53,10 +55,16 @@ class CompletionRing {
   bool live() const { return live_; }
   bool Supports(IoKind kind) const { return (kinds_ >> static_cast<int>(kind) & 1) != 0; }
 
+  // Slots of the ring's tables of registered buffers and files, which are made for the first. null:
+  // cleared; what operations still use the kernel keeps until they end. 0, or -errno: none is set.
+  int SetBuffers(unsigned first, const struct iovec* buffers, unsigned nr);
+  int SetFiles(unsigned first, const int* fds, unsigned nr);
+
   // False: the ring is full, Enter first.
   bool HasSpace() const;
-  // Puts a request for `io` into the ring, which has space; poll: that its descriptor be ready.
-  void Prepare(Io* io, bool poll);
+  // Puts a request for `io` into the ring, which has space; poll: that its descriptor be ready. file,
+  // buffer: slots of the tables to be used in the place of descriptor and memory, or -1.
+  void Prepare(Io* io, bool poll, int file = -1, int buffer = -1);
   // Asks that the request for `io`, if it is still there, be given up; its completion comes as usual.
   bool PrepareCancel(Io* io);
   // Whoever wakes after this ends the next Enter. Locks: that which the wakers hold when they decide to.
@@ -87,6 +95,9 @@ class CompletionRing {
   bool Next(Completion* c);
   int Setup();
   int Register(unsigned op, void* arg, unsigned nr);
+  int MakeTable(unsigned op, unsigned nr, bool* made);
+  int Update(unsigned op, unsigned first, const void* entries, size_t size, const void* none,
+             unsigned nr);
   void Probe();
   void ArmWaker();
   void Fill(struct io_uring_sqe* sqe, Io* io);
@@ -101,6 +112,8 @@ class CompletionRing {
   bool live_ = false;
   bool futex_ = false;
   bool waker_armed_ = false;
+  bool has_buffers_ = false;  // the tables have been made
+  bool has_files_ = false;
 };
 
 }  // namespace cmwq::platform

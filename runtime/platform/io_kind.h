@@ -13,7 +13,7 @@ namespace cmwq::platform {
 using Io = struct cmwq_io_work;
 
 enum class IoKind : uint8_t {
-  kRead,        // fd_, buf_, len_, offset_
+  kRead,        // fd_, buf_, len_, offset_, flags_: registered buffer + 1
   kWrite,       // the same
   kReadv,       // fd_, buf_: vector, len_: parts, offset_
   kWritev,      // the same
@@ -53,6 +53,15 @@ inline bool MovesAll(const Io* io) {
 }
 // The flags of a message's call. An attempt that waits for all would take a part and lose it.
 inline int MessageFlags(const Io* io) { return (io->flags_ & ~MSG_WAITALL) | MSG_NOSIGNAL; }
+
+// Numbers of registered files begin here, far above any descriptor.
+inline constexpr int kFirstFile = 1 << 30;
+// Of the others the kernel knows no registered file: they find that the number is no descriptor.
+inline bool MayUseFile(IoKind kind) { return kind <= IoKind::kFallocate; }
+// The registered buffer, or -1.
+inline int BufferOf(const Io* io) { return KindOf(io) <= IoKind::kWrite ? io->flags_ - 1 : -1; }
+// The number of a registered file, or -1.
+inline int FileOf(const Io* io) { return static_cast<int>(io->file_) - 1; }
 
 // What must hold before the operation can go on (poll(2)).
 inline short ReadyEvents(const Io* io) {

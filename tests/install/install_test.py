@@ -101,6 +101,7 @@ def installed(args, temp):
              '-o', program, *libs])
         programs.append(program)
     check_consumers(*programs, env=env)
+    check_absl(temp, os.path.dirname(pkgconfig[0]), env)
     headers = {os.path.basename(p) for p in
                glob.glob(os.path.join(root, '**', 'include', 'cmwq', '*'), recursive=True)}
     public = {os.path.basename(p) for p in
@@ -108,6 +109,22 @@ def installed(args, temp):
     expect(headers == public, f'exactly the public headers are installed: {sorted(headers)}')
     check_command(root, libdir, env)
     return 0
+
+
+def check_absl(temp, pkgconfig, env):
+    """cmwq-absl, where this build has it: its own file for pkg-config, and abseil's."""
+    if not os.path.exists(os.path.join(pkgconfig, 'cmwq-absl.pc')):
+        print('no cmwq-absl in this build: it is not tried')
+        return
+    folders = run(['pkg-config', '--variable', 'pc_path', 'pkg-config']).strip()
+    env = {**env, 'PKG_CONFIG_LIBDIR': f'{pkgconfig}:{folders}', 'CMWQ_CONF': 'canary=0'}
+    flags, libs = (run(['pkg-config', option, 'cmwq-absl'], extra_env=env).split()
+                   for option in ('--cflags', '--libs'))
+    program = os.path.join(temp, 'absl-consumer')
+    run(['c++', '-std=c++17', '-Wall', *flags, os.path.join(HERE, 'absl_consumer.cc'), '-o', program,
+         *libs])
+    out = run([program], extra_env=env, timeout=60)
+    expect(out.strip() == 'the wait was announced', 'the consumer of cmwq-absl runs: ' + out.strip())
 
 
 def check_command(root, libdir, env):

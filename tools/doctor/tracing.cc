@@ -38,7 +38,7 @@ void SayCounter(const base::Conf& conf, bool perf, Findings* findings) {
     findings->WillUse("switches", perf ? "perf" : "getrusage",
                       perf ? "switch records are granted" : "perf_event_open is refused");
   } else if (getenv("CMWQ_BPF") == nullptr) {
-    findings->WillUse("switches", "getrusage", "CMWQ_BPF names no program");
+    findings->WillUse("switches", "getrusage", "CMWQ_BPF names no program: cmwq-bpf run or serve does");
   } else {
     findings->WillUse("switches", "bpf", "if the program that CMWQ_BPF names answers");
   }
@@ -89,14 +89,14 @@ void CheckBpf(const Root& root, Findings* findings) {
   const Attempt attempt = TryInChild(&TryTracingProgram);
   const bool btf = access(root.PathOf("/sys/kernel/btf/vmlinux").c_str(), R_OK) == 0;
   if (attempt.granted()) {
-    findings->Ok("bpf",
-                 btf ? "tracing programs load, BTF is there" : "tracing programs load, no BTF");
+    findings->Ok("bpf", StrPrintf("tracing programs load, %s; cmwq-bpf run -- COMMAND uses them",
+                                  btf ? "BTF is there" : "no BTF"));
     return;
   }
   const std::string container = ContainerName(root);
-  std::string hint = "CAP_BPF and CAP_PERFMON, or root";
+  std::string hint = "have cmwq-bpf serve run by root, or with CAP_BPF and CAP_PERFMON";
   if (container == "docker" || container == "podman") {
-    hint = container + " run --cap-add BPF --cap-add PERFMON";
+    hint = container + " run --cap-add BPF --cap-add PERFMON, or cmwq-bpf serve outside";
   }
   const long disabled = root.Number("/proc/sys/kernel/unprivileged_bpf_disabled").value_or(0);
   findings->Add("bpf", Status::kNote,

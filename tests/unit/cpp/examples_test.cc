@@ -10,11 +10,13 @@
 #include <cmwq/executor.hpp>
 #include <cmwq/futex.hpp>
 #include <cmwq/io.hpp>
+#include <cmwq/io_fixed.hpp>
 #include <cmwq/io_stream.hpp>
 #include <cmwq/sender.hpp>
 #include <cmwq/task.hpp>
 #include <cmwq/workqueue.hpp>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 
@@ -182,6 +184,27 @@ TEST(Examples, IoStream) {
   cmwq::sync_wait(Serve(queue, ends[1]));
   close(ends[1]);
   EXPECT_EQ(g_used, 5u);
+}
+
+// io_fixed.hpp
+cmwq::Task<> Load(cmwq::Workqueue& queue, int fd, char* pages, size_t size) {
+  const cmwq::io::Buffers buffers({{pages, size}});
+  const cmwq::io::Files files({fd});
+  if (!buffers || !files) co_return;        // errno says why
+  const auto got =
+      co_await cmwq::io::async_read_fixed(queue, files[0], pages, size, 0, buffers[0]);
+  if (got) Use(pages, static_cast<size_t>(got.value));
+}
+TEST(Examples, IoFixed) {
+  cmwq::Workqueue queue("example");
+  std::FILE* const file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  ASSERT_EQ(pwrite(fileno(file), "123456", 6, 0), 6);
+  std::array<char, 64> pages;
+  g_used = 0;
+  cmwq::sync_wait(Load(queue, fileno(file), pages.data(), pages.size()));
+  EXPECT_EQ(g_used, 6u);
+  std::fclose(file);
 }
 #endif
 

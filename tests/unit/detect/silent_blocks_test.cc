@@ -13,12 +13,14 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cstring>
 #include <string>
 #include <thread>
 
+#include "tests/unit/detect/cold_file.h"
 #include "tests/unit/detect/silent.h"
 
 #if __has_include(<liburing.h>)
@@ -100,6 +102,26 @@ TEST(SilentBlock, PageFault) {
     LatePage page(false);
     RunBehindCanary(
         AllowedCpu(0), [&] { (void)page.data[0]; }, [&] { page.Supply(); });
+  });
+}
+
+// A mapped file whose page is not in the page cache.
+TEST(SilentBlock, ColdFileMapping) {
+  EXPECT_IN_CHILD("no FUSE, mounting is refused, or SCHED_IDLE is", [] {
+    ColdFile file;
+    if (!file.Mount()) _exit(kSkipped);
+    long faults = 0;
+    RunBehindCanary(
+        AllowedCpu(0),
+        [&] {
+          struct rusage before, after;
+          getrusage(RUSAGE_THREAD, &before);
+          CHILD_CHECK(file.data[0] == 'c');
+          getrusage(RUSAGE_THREAD, &after);
+          faults = after.ru_majflt - before.ru_majflt;
+        },
+        [&] { file.Supply(); });
+    CHILD_CHECK(faults > 0);
   });
 }
 
