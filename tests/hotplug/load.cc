@@ -14,6 +14,7 @@
 #include <random>
 #include <string>
 
+#include "runtime/platform/cpu_set.h"
 #include "tools/demo/work.h"
 
 namespace cmwq::hotplug {
@@ -40,16 +41,20 @@ void Work(uint32_t kind) {
 }
 
 // An item for `cpu` and how long it took to begin.
-uint64_t ProbeQueue(cmwq_workqueue* wq, int cpu) {
+uint64_t ProbeQueue(cmwq_workqueue* wq, int cpu, Delays* delays) {
   struct Probe {
     cmwq_work work;  // first
-    uint64_t began_ns = 0;
-  } probe;
-  cmwq_work_init(&probe.work, [](cmwq_work* w) { reinterpret_cast<Probe*>(w)->began_ns = NowNs(); });
-  const uint64_t from = NowNs();
+    Delays* delays;
+    uint64_t took_ns = 0;
+    Stamp queued = {};
+  } probe = {{}, delays};
+  cmwq_work_init(&probe.work, [](cmwq_work* w) {
+    auto* const p = reinterpret_cast<Probe*>(w);
+    p->took_ns = p->delays->See(p->queued);
+  });
   cmwq_queue_work_on(cpu, wq, &probe.work);
   cmwq_flush_work(&probe.work);
-  return probe.began_ns - from;
+  return probe.took_ns;
 }
 
 class CmwqLoad final : public Load {
@@ -77,9 +82,8 @@ class CmwqLoad final : public Load {
 
   uint64_t Probe(int cpu) override {
     queued_.fetch_add(1);
-    const uint64_t took = ProbeQueue(queues_[0], cpu);
+    const uint64_t took = ProbeQueue(queues_[0], cpu, &delay);
     executed_.fetch_add(1);
-    delay.See(took);
     return took;
   }
 
@@ -92,14 +96,14 @@ class CmwqLoad final : public Load {
     cmwq_work work;  // first
     CmwqLoad* load;
     std::atomic<bool> busy{false};
-    uint64_t queued_ns = 0;
+    Stamp queued = {};
     uint32_t kind = 0;
   };
 
   static void Run(cmwq_work* work) {
     Item* const item = reinterpret_cast<Item*>(work);
     CmwqLoad* const load = item->load;
-    load->delay.See(NowNs() - item->queued_ns);
+    load->delay.See(item->queued);
     // Made by whatever thread: every worker has the program's descriptors.
     if (fcntl(load->descriptor_, F_GETFD) < 0) load->strangers.fetch_add(1);
     Work(item->kind);
@@ -112,7 +116,7 @@ class CmwqLoad final : public Load {
     while (!stop_.load()) {
       Item& item = items_[random() % kItems];
       if (!item.busy.exchange(true)) {
-        item.queued_ns = NowNs();
+        item.queued = {};
         item.kind = static_cast<uint32_t>(random());
         queued_.fetch_add(1);
         cmwq_workqueue* const wq = queues_[random() % 4];
@@ -155,8 +159,9 @@ class PerCpu : public Load {
   explicit PerCpu(int cpus) : cpus_(static_cast<unsigned>(cpus)) {}
   virtual void Queue(int cpu, uint32_t kind) = 0;
   virtual void Drain() = 0;
-  void Execute(uint64_t queued_ns, uint32_t kind) {
-    delay.See(NowNs() - queued_ns);
+  void Execute(const Stamp& queued, int cpu, uint32_t kind) {
+    delay.See(queued);
+    if (sched_getcpu() != cpu) elsewhere.fetch_add(1);
     Work(kind);
     executed_.fetch_add(1);
   }
@@ -186,9 +191,8 @@ class CmwqPerCpuLoad final : public PerCpu {
   explicit CmwqPerCpuLoad(int cpus) : PerCpu(cpus) {}
   uint64_t Probe(int cpu) override {
     queued_.fetch_add(1);
-    const uint64_t took = ProbeQueue(wq_, cpu);
+    const uint64_t took = ProbeQueue(wq_, cpu, &delay);
     executed_.fetch_add(1);
-    delay.See(took);
     return took;
   }
 
@@ -196,15 +200,16 @@ class CmwqPerCpuLoad final : public PerCpu {
   struct Item {
     cmwq_work work;  // first
     CmwqPerCpuLoad* load;
-    uint64_t queued_ns;
+    int cpu;
     uint32_t kind;
+    Stamp queued = {};
   };
   static void Run(cmwq_work* work) {
     const std::unique_ptr<Item> item(reinterpret_cast<Item*>(work));
-    item->load->Execute(item->queued_ns, item->kind);
+    item->load->Execute(item->queued, item->cpu, item->kind);
   }
   void Queue(int cpu, uint32_t kind) override {
-    auto* const item = new Item{{}, this, NowNs(), kind};
+    auto* const item = new Item{{}, this, cpu, kind};
     cmwq_work_init(&item->work, &Run);
     cmwq_queue_work_on(cpu, wq_, &item->work);
   }
@@ -233,19 +238,19 @@ class PlainLoad final : public PerCpu {
   uint64_t Probe(int cpu) override {
     std::mutex mu;
     std::condition_variable done;
-    uint64_t began_ns = 0;
+    uint64_t took_ns = 0;
+    bool began = false;
     queued_.fetch_add(1);
-    const uint64_t from = NowNs();
-    Add(cpu, [&] {
+    Add(cpu, [&, queued = Stamp()] {
       std::lock_guard<std::mutex> hold(mu);
-      began_ns = NowNs();
+      took_ns = delay.See(queued);
+      began = true;
       done.notify_one();
     });
     std::unique_lock<std::mutex> hold(mu);
-    done.wait(hold, [&] { return began_ns != 0; });
+    done.wait(hold, [&] { return began; });
     executed_.fetch_add(1);
-    delay.See(began_ns - from);
-    return began_ns - from;
+    return took_ns;
   }
 
  private:
@@ -258,7 +263,7 @@ class PlainLoad final : public PerCpu {
   };
 
   void Queue(int cpu, uint32_t kind) override {
-    Add(cpu, [this, kind, from = NowNs()] { Execute(from, kind); });
+    Add(cpu, [this, cpu, kind, queued = Stamp()] { Execute(queued, cpu, kind); });
   }
 
   void Add(int cpu, std::function<void()> fn) {
@@ -360,19 +365,34 @@ uint64_t Delays::PercentileNs(unsigned percent) const {
   return i < 8 ? static_cast<uint64_t>(i) : static_cast<uint64_t>(i % 8 + 8) << (i / 8 - 1);
 }
 
-Heartbeat::Heartbeat() {
-  thread_ = std::thread([this] {
-    while (!stop_.load()) {
-      const uint64_t from = NowNs();
-      SleepUs(1000);
-      gap.See(NowNs() - from);
-    }
-  });
+std::atomic<uint64_t> Rounds::now_{0};
+Longest Rounds::nap_;
+
+Rounds::Rounds(int cpus) : all_((uint64_t{1} << cpus) - 1) {
+  for (int cpu = 0; cpu < cpus; ++cpu) threads_.emplace_back([this, cpu] { Nap(cpu); });
 }
 
-Heartbeat::~Heartbeat() {
+Rounds::~Rounds() {
   stop_.store(true);
-  thread_.join();
+  for (std::thread& t : threads_) t.join();
+}
+
+void Rounds::Nap(int cpu) {
+  while (!stop_.load()) {
+    if (sched_getcpu() != cpu) {
+      // Refused while the CPU is away or out of the cpuset.
+      const platform::CpuSet one = platform::CpuSet::Of(cpu);
+      one.StoreAffinity(0);
+    }
+    const uint64_t from = NowNs();
+    SleepUs(1'000'000 / kPerSecond);
+    nap_.See(NowNs() - from);
+    const uint64_t bit = uint64_t{1} << cpu;
+    uint64_t all = all_;
+    if ((done_.fetch_or(bit) | bit) == all && done_.compare_exchange_strong(all, 0)) {
+      now_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
 }
 
 Clients::Clients(const char* path, int n) {
@@ -382,12 +402,12 @@ Clients::Clients(const char* path, int n) {
 void Clients::Run(const char* path) {
   const int fd = Connect(path);
   for (unsigned number = 0; !stop_.load(); ++number) {
-    const uint64_t from = NowNs();
+    const Stamp from;
     if (fd < 0 || !Ask(fd, number)) {
       failed_.fetch_add(1);
       break;
     }
-    wait.See(NowNs() - from);
+    wait.See(from);
     answered_.fetch_add(1);
     SleepUs(2000);
   }
