@@ -225,6 +225,10 @@ void ReportLoad(const std::string& name, const Load& load) {
   Result(name + ".delay_p99_us", load.delay.PercentileNs(99) / 1000);
   Result(name + ".longest_delay_us", load.delay.longest_ns() / 1000);
   Result(name + ".longest_delay_ms_of_rounds", load.delay.longest_rounds() * 1000 / Rounds::kPerSecond);
+  for (int i = 0; i < 4; ++i) {
+    Result(name + ".longest_ms_of_rounds_" + std::to_string(i),
+           load.longest_rounds[i].ns() * 1000 / Rounds::kPerSecond);
+  }
   Result(name + ".late", load.delay.late());
   Result(name + ".strangers", static_cast<uint64_t>(load.strangers.load()));
 }

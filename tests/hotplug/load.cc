@@ -24,7 +24,8 @@ constexpr int kItems = 256;
 constexpr int kProducers = 2;
 constexpr int kMostWaiting = 256;  // of a per-CPU load: a machine that is too slow does not queue without end
 constexpr unsigned kPauseUs = 300;  // of a producer between two items: emulated CPUs are slow
-constexpr uint64_t kRounds = 5000;  // some 50 us of computing here
+constexpr uint64_t kRounds = 2000;  // some 20 us of computing here
+constexpr int kMostInTurn = 8;  // waiting in the queue that runs one after the other
 
 // What an item does: it computes, and some wait, announced or not.
 void Work(uint32_t kind) {
@@ -98,17 +99,24 @@ class CmwqLoad final : public Load {
     std::atomic<bool> busy{false};
     Stamp queued = {};
     uint32_t kind = 0;
+    int queue = 0;
   };
+
+  void Free(Item* item) {
+    if (item->queue == kInTurn) in_turn_.fetch_sub(1);
+    item->busy.store(false);
+  }
 
   static void Run(cmwq_work* work) {
     Item* const item = reinterpret_cast<Item*>(work);
     CmwqLoad* const load = item->load;
     load->delay.See(item->queued);
+    load->longest_rounds[item->queue].See(Rounds::Now() - item->queued.round);
     // Made by whatever thread: every worker has the program's descriptors.
     if (fcntl(load->descriptor_, F_GETFD) < 0) load->strangers.fetch_add(1);
     Work(item->kind);
     load->executed_.fetch_add(1);
-    item->busy.store(false);
+    load->Free(item);
   }
 
   void Produce(int seed) {
@@ -119,13 +127,17 @@ class CmwqLoad final : public Load {
         item.queued = {};
         item.kind = static_cast<uint32_t>(random());
         queued_.fetch_add(1);
-        cmwq_workqueue* const wq = queues_[random() % 4];
+        item.queue = static_cast<int>(random() % 4);
+        if (item.queue == kInTurn && in_turn_.fetch_add(1) >= kMostInTurn) {
+          in_turn_.fetch_sub(1);
+          item.queue = 0;
+        }
         const int cpu = random() % 2 == 0 ? CMWQ_CPU_ANY : static_cast<int>(random() % cpus_);
         // Nobody else queues it: refused would mean lost, and the account will say so.
-        cmwq_queue_work_on(cpu, wq, &item.work);
+        cmwq_queue_work_on(cpu, queues_[item.queue], &item.work);
       } else if (random() % 4 == 0 && cmwq_cancel_work(&item.work)) {
         cancelled_.fetch_add(1);
-        item.busy.store(false);
+        Free(&item);
       }
       SleepUs(kPauseUs);
     }
@@ -134,7 +146,9 @@ class CmwqLoad final : public Load {
   const unsigned cpus_;
   const int descriptor_ = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   std::vector<Item> items_;
+  static constexpr int kInTurn = 3;
   cmwq_workqueue* queues_[4];
+  std::atomic<int> in_turn_{0};
   std::vector<std::thread> producers_;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> queued_{0}, executed_{0}, cancelled_{0};

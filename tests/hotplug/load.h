@@ -107,6 +107,7 @@ class Load {
   Delays delay;
   std::atomic<int> strangers{0};  // items that found a descriptor of the program closed
   std::atomic<uint64_t> elsewhere{0};  // items for a CPU that ran on another one
+  Longest longest_rounds[4];           // to begin, of each queue, if there are several
 };
 // All kinds of queues, items that are queued again and cancelled.
 std::unique_ptr<Load> MakeCmwqLoad(int cpus);

@@ -11,7 +11,7 @@ import time
 
 CPUS = 4
 QEMU = 'qemu-system-x86_64'
-SILENCE_S = 120  # the guest says every ten seconds that it is alive (vigil.h), a slow one later
+SILENCE_S = 180  # the guest says every ten seconds that it is alive (vigil.h), a slow one later
 
 
 class Archive:
