@@ -238,7 +238,9 @@ uint64_t RunStorm(const std::string& name, Load* load, int cpus, const Plan& pla
   Storm storm(load, cpus, plan.follow);
   Rounds::TakeLongestNapNs();
   load->Start();
+  const uint64_t begin = NowNs();
   const uint64_t steps = storm.Run(plan.seconds, plan.steps);
+  Result(name + ".storm_ms", (NowNs() - begin) / 1'000'000);
   // With work going on, until everything is in its place again, or for good out of it.
   Placed placed;
   Step("threads, to be placed again");

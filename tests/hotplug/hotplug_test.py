@@ -77,7 +77,7 @@ def judge(r, text, with_server):
 
 
 def show(r):
-    rows = [('steps of the storm', 'steps'), ('CPUs taken offline', 'offline'),
+    rows = [('steps of the storm', 'steps'), ('  ms', 'storm_ms'), ('CPUs taken offline', 'offline'),
             ('cpuset shrunk and grown', 'cpuset'), ('quota changed', 'quota'),
             ('items queued', 'queued'), ('items executed', 'executed'), ('items cancelled', 'cancelled'),
             ('CPU offline to first item served elsewhere, p50 us', 'served_p50_us'),
