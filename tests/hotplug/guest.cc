@@ -30,9 +30,11 @@ constexpr char kSocket[] = "/run/socket";
 constexpr char kCgroup[] = "/sys/fs/cgroup/test";
 constexpr char kQuotaUser[] = "/sys/fs/cgroup/quota";
 constexpr uint64_t kSecond = 1'000'000'000;
+constexpr uint64_t kNoticedRounds = 10 * Rounds::kPerSecond;
 
 Vigil* g_vigil;  // I: set before anything else is done
 void Step(const char* what) { g_vigil->Step(what); }
+void KernelStep(const char* what) { g_vigil->Step(what, Waits::kKernel); }
 
 bool WriteFile(const std::string& path, const std::string& text) {
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
@@ -50,8 +52,13 @@ void MustWrite(const std::string& path, const std::string& text) {
   reboot(RB_AUTOBOOT);
 }
 
+// All of them once more at the end: a message of the kernel may have come in between.
+std::string g_results;
+
 void Result(const std::string& name, uint64_t value) {
-  printf("RESULT %s %lu\n", name.c_str(), static_cast<unsigned long>(value));
+  const std::string line = "RESULT " + name + " " + std::to_string(value) + "\n";
+  g_results += line;
+  printf("%s", line.c_str());
   fflush(stdout);
 }
 
@@ -83,25 +90,39 @@ uint64_t Percentile(std::vector<uint64_t> values, unsigned percent) {
   return values[std::min(values.size() - 1, values.size() * percent / 100)];
 }
 
+// Waits until `done`, as long as others get on. Returns whether it is.
+template <typename Done>
+bool WaitRounds(uint64_t rounds, unsigned look_us, Done done) {
+  const uint64_t from = Rounds::Now();
+  while (!done()) {
+    if (Rounds::Now() - from >= rounds) return false;
+    SleepUs(look_us);
+  }
+  return true;
+}
+
 // Takes CPUs away and gives them back at random, one step after the other.
 class Storm {
  public:
   Storm(Load* load, int cpus, bool follow) : load_(load), cpus_(cpus), follow_(follow) {}
 
-  void Run(uint64_t seconds) {
+  // So many steps, but no longer than that. Returns how many they were.
+  uint64_t Run(uint64_t seconds, uint64_t most) {
     const uint64_t end = NowNs() + seconds * kSecond;
-    while (NowNs() < end) {
+    uint64_t steps = 0;
+    for (; steps < most && NowNs() < end; ++steps) {
       const unsigned die = random_() % 20;
       if (die == 0) {
         // A cpuset that shrinks to one CPU and grows again.
         const int cpu = PickOnline();
-        Step("change of the cpuset");
+        KernelStep("change of the cpuset");
         SetCpuset(std::to_string(cpu));
         Rest(50);
+        KernelStep("change of the cpuset back");
         SetCpuset("0-" + std::to_string(cpus_ - 1));
         ++cpusets_;
       } else if (die == 1) {
-        Step("change of the quota");
+        KernelStep("change of the quota");
         SetQuota(random_() % 2 == 0 ? "100000 100000" : "max 100000");
         ++quotas_;
       } else {
@@ -114,6 +135,7 @@ class Storm {
     }
     SetCpuset("0-" + std::to_string(cpus_ - 1));
     SetQuota("max 100000");
+    return steps;
   }
 
   void Report(const std::string& name) const {
@@ -139,7 +161,7 @@ class Storm {
   }
 
   void Toggle(int cpu) {
-    Step(off_[cpu] ? "CPU online" : "CPU offline");
+    KernelStep(off_[cpu] ? "CPU online" : "CPU offline");
     if (!SetOnline(cpu, off_[cpu])) return;
     off_[cpu] = !off_[cpu];
     if (!off_[cpu]) return;
@@ -149,17 +171,16 @@ class Storm {
     served_.push_back(load_->Probe(cpu));
     if (!follow_) return;
     Step("CPU that left, to be given up");
-    while (core::UsableCpus().Has(cpu) && NowNs() < event + 10 * kSecond) SleepUs(50);
-    if (core::UsableCpus().Has(cpu)) {
-      ++unnoticed_;
-    } else {
+    if (WaitRounds(kNoticedRounds, 50, [cpu] { return !core::UsableCpus().Has(cpu); })) {
       noticed_.push_back(NowNs() - event);
+    } else {
+      ++unnoticed_;
     }
   }
 
   Load* const load_;
   const int cpus_;
-  const bool follow_;  // the engine is to notice
+  const bool follow_;  // goes on when the engine has noticed
   std::mt19937 random_{1};
   bool off_[64] = {};
   std::vector<uint64_t> served_, noticed_;
@@ -186,35 +207,62 @@ Placed CountPlaced(const char* prefix) {
   return placed;
 }
 
-void RunStorm(const std::string& name, Load* load, int cpus, uint64_t seconds, bool follow) {
-  const char* const prefix = follow ? "wq/" : "plain/";
-  Storm storm(load, cpus, follow);
-  Heartbeat heartbeat;
+// How a storm goes: whose threads are bound to CPUs, whether each CPU that left is waited for until the engine
+// has noticed, and how much of it there is.
+struct Plan {
+  const char* prefix;
+  bool engine;
+  bool follow;
+  uint64_t seconds;
+  uint64_t steps;
+};
+
+void ReportLoad(const std::string& name, const Load& load) {
+  Result(name + ".queued", load.queued());
+  Result(name + ".executed", load.executed());
+  Result(name + ".cancelled", load.cancelled());
+  Result(name + ".delay_p50_us", load.delay.PercentileNs(50) / 1000);
+  Result(name + ".delay_p99_us", load.delay.PercentileNs(99) / 1000);
+  Result(name + ".longest_delay_us", load.delay.longest_ns() / 1000);
+  Result(name + ".longest_delay_ms_of_rounds", load.delay.longest_rounds() * 1000 / Rounds::kPerSecond);
+  for (int i = 0; i < 4; ++i) {
+    Result(name + ".longest_ms_of_rounds_" + std::to_string(i),
+           load.longest_rounds[i].ns() * 1000 / Rounds::kPerSecond);
+  }
+  Result(name + ".late", load.delay.late());
+  Result(name + ".strangers", static_cast<uint64_t>(load.strangers.load()));
+}
+
+// Returns the steps of the storm.
+uint64_t RunStorm(const std::string& name, Load* load, int cpus, const Plan& plan) {
+  Storm storm(load, cpus, plan.follow);
+  Rounds::TakeLongestNapNs();
   load->Start();
-  storm.Run(seconds);
+  const uint64_t begin = NowNs();
+  const uint64_t steps = storm.Run(plan.seconds, plan.steps);
+  Result(name + ".storm_ms", (NowNs() - begin) / 1'000'000);
   // With work going on, until everything is in its place again, or for good out of it.
   Placed placed;
-  for (int look = 0; look < (follow ? 300 : 20); ++look) {
-    Step("threads, to be placed again");
-    placed = CountPlaced(prefix);
-    if (placed.right == placed.threads && (!follow || core::UsableCpus().Count() == cpus)) break;
-    SleepUs(100'000);
-  }
+  Step("threads, to be placed again");
+  WaitRounds(plan.engine ? 30 * Rounds::kPerSecond : Rounds::kPerSecond, 100'000, [&] {
+    placed = CountPlaced(plan.prefix);
+    return placed.right == placed.threads && (!plan.engine || core::UsableCpus().Count() == cpus);
+  });
+  Step("a second with every CPU there");
+  const uint64_t elsewhere = load->elsewhere.load(), executed = load->executed();
+  WaitRounds(Rounds::kPerSecond, 100'000, [] { return false; });
+  Result(name + ".after_executed", load->executed() - executed);
+  Result(name + ".after_elsewhere", load->elsewhere.load() - elsewhere);
   Step("end of the load");
   load->Stop();
+  Result(name + ".steps", steps);
   storm.Report(name);
-  Result(name + ".queued", load->queued());
-  Result(name + ".executed", load->executed());
-  Result(name + ".cancelled", load->cancelled());
-  Result(name + ".delay_p50_us", load->delay.PercentileNs(50) / 1000);
-  Result(name + ".delay_p99_us", load->delay.PercentileNs(99) / 1000);
-  Result(name + ".longest_delay_us", load->delay.longest_ns() / 1000);
-  Result(name + ".late", load->delay.late());
-  Result(name + ".heartbeat_us", heartbeat.gap.ns() / 1000);
-  Result(name + ".strangers", static_cast<uint64_t>(load->strangers.load()));
+  ReportLoad(name, *load);
+  Result(name + ".nap_us", Rounds::TakeLongestNapNs() / 1000);
   Result(name + ".bound_threads", static_cast<uint64_t>(placed.threads));
   Result(name + ".bound_right", static_cast<uint64_t>(placed.right));
-  if (follow) Result(name + ".cpus", static_cast<uint64_t>(core::UsableCpus().Count()));
+  if (plan.engine) Result(name + ".cpus", static_cast<uint64_t>(core::UsableCpus().Count()));
+  return steps;
 }
 
 // The quota alone changes: seen by looking, with work going on.
@@ -223,7 +271,7 @@ void FollowQuota(Load* load) {
   load->Start();
   SetQuota("150000 100000");
   const uint64_t from = NowNs();
-  while (core::CpuQuotaMilli() != 1500 && NowNs() < from + 20 * kSecond) SleepUs(1000);
+  WaitRounds(2 * kNoticedRounds, 1000, [] { return core::CpuQuotaMilli() == 1500; });
   Result("quota.milli", core::CpuQuotaMilli());
   Result("quota.noticed_us", (NowNs() - from) / 1000);
   SetQuota("max 100000");
@@ -251,7 +299,8 @@ void StopServer(pid_t pid, Clients* clients) {
   Step("end of the server");
   Result("server.answered", clients->answered());
   Result("server.failed", static_cast<uint64_t>(clients->failed()));
-  Result("server.longest_wait_us", clients->wait.ns() / 1000);
+  Result("server.longest_wait_us", clients->wait.longest_ns() / 1000);
+  Result("server.longest_wait_ms_of_rounds", clients->wait.longest_rounds() * 1000 / Rounds::kPerSecond);
   kill(pid, SIGTERM);
   int status = -1;
   waitpid(pid, &status, 0);
@@ -267,17 +316,21 @@ int Main(int argc, char** argv) {
   Result("cpus", static_cast<uint64_t>(cpus));
   Vigil vigil;
   g_vigil = &vigil;
+  const Rounds rounds(cpus);
   Step("start of the server");
   const pid_t server = StartServer();
   {
     std::unique_ptr<Clients> clients;
     if (server > 0) clients = std::make_unique<Clients>(kSocket, 16);
-    RunStorm("cmwq", MakeCmwqLoad(cpus).release(), cpus, seconds, true);
+    RunStorm("cmwq", MakeCmwqLoad(cpus).release(), cpus, {"wq/", true, true, seconds, UINT64_MAX});
     if (server > 0) StopServer(server, clients.get());
   }
   FollowQuota(MakeCmwqLoad(cpus).release());
-  RunStorm("percpu", MakePerCpuLoad(cpus).release(), cpus, compare_seconds, true);
-  RunStorm("plain", MakePlainLoad(cpus).release(), cpus, compare_seconds, false);
+  // The same load and the same storm, step by step.
+  const uint64_t steps = RunStorm("percpu", MakePerCpuLoad(cpus).release(), cpus,
+                                  {"wq/", true, false, compare_seconds, UINT64_MAX});
+  RunStorm("plain", MakePlainLoad(cpus).release(), cpus, {"plain/", false, false, 3 * compare_seconds, steps});
+  printf("%s", std::string(g_results).c_str());
   Result("done", 1);
   Step("end of the machine");
   reboot(RB_AUTOBOOT);

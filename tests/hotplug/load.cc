@@ -14,6 +14,7 @@
 #include <random>
 #include <string>
 
+#include "runtime/platform/cpu_set.h"
 #include "tools/demo/work.h"
 
 namespace cmwq::hotplug {
@@ -23,7 +24,8 @@ constexpr int kItems = 256;
 constexpr int kProducers = 2;
 constexpr int kMostWaiting = 256;  // of a per-CPU load: a machine that is too slow does not queue without end
 constexpr unsigned kPauseUs = 300;  // of a producer between two items: emulated CPUs are slow
-constexpr uint64_t kRounds = 5000;  // some 50 us of computing here
+constexpr uint64_t kRounds = 2000;  // some 20 us of computing here
+constexpr int kMostInTurn = 8;  // waiting in the queue that runs one after the other
 
 // What an item does: it computes, and some wait, announced or not.
 void Work(uint32_t kind) {
@@ -40,16 +42,20 @@ void Work(uint32_t kind) {
 }
 
 // An item for `cpu` and how long it took to begin.
-uint64_t ProbeQueue(cmwq_workqueue* wq, int cpu) {
+uint64_t ProbeQueue(cmwq_workqueue* wq, int cpu, Delays* delays) {
   struct Probe {
     cmwq_work work;  // first
-    uint64_t began_ns = 0;
-  } probe;
-  cmwq_work_init(&probe.work, [](cmwq_work* w) { reinterpret_cast<Probe*>(w)->began_ns = NowNs(); });
-  const uint64_t from = NowNs();
+    Delays* delays;
+    uint64_t took_ns = 0;
+    Stamp queued = {};
+  } probe = {{}, delays};
+  cmwq_work_init(&probe.work, [](cmwq_work* w) {
+    auto* const p = reinterpret_cast<Probe*>(w);
+    p->took_ns = p->delays->See(p->queued);
+  });
   cmwq_queue_work_on(cpu, wq, &probe.work);
   cmwq_flush_work(&probe.work);
-  return probe.began_ns - from;
+  return probe.took_ns;
 }
 
 class CmwqLoad final : public Load {
@@ -77,9 +83,8 @@ class CmwqLoad final : public Load {
 
   uint64_t Probe(int cpu) override {
     queued_.fetch_add(1);
-    const uint64_t took = ProbeQueue(queues_[0], cpu);
+    const uint64_t took = ProbeQueue(queues_[0], cpu, &delay);
     executed_.fetch_add(1);
-    delay.See(took);
     return took;
   }
 
@@ -92,19 +97,26 @@ class CmwqLoad final : public Load {
     cmwq_work work;  // first
     CmwqLoad* load;
     std::atomic<bool> busy{false};
-    uint64_t queued_ns = 0;
+    Stamp queued = {};
     uint32_t kind = 0;
+    int queue = 0;
   };
+
+  void Free(Item* item) {
+    if (item->queue == kInTurn) in_turn_.fetch_sub(1);
+    item->busy.store(false);
+  }
 
   static void Run(cmwq_work* work) {
     Item* const item = reinterpret_cast<Item*>(work);
     CmwqLoad* const load = item->load;
-    load->delay.See(NowNs() - item->queued_ns);
+    load->delay.See(item->queued);
+    load->longest_rounds[item->queue].See(Rounds::Now() - item->queued.round);
     // Made by whatever thread: every worker has the program's descriptors.
     if (fcntl(load->descriptor_, F_GETFD) < 0) load->strangers.fetch_add(1);
     Work(item->kind);
     load->executed_.fetch_add(1);
-    item->busy.store(false);
+    load->Free(item);
   }
 
   void Produce(int seed) {
@@ -112,16 +124,20 @@ class CmwqLoad final : public Load {
     while (!stop_.load()) {
       Item& item = items_[random() % kItems];
       if (!item.busy.exchange(true)) {
-        item.queued_ns = NowNs();
+        item.queued = {};
         item.kind = static_cast<uint32_t>(random());
         queued_.fetch_add(1);
-        cmwq_workqueue* const wq = queues_[random() % 4];
+        item.queue = static_cast<int>(random() % 4);
+        if (item.queue == kInTurn && in_turn_.fetch_add(1) >= kMostInTurn) {
+          in_turn_.fetch_sub(1);
+          item.queue = 0;
+        }
         const int cpu = random() % 2 == 0 ? CMWQ_CPU_ANY : static_cast<int>(random() % cpus_);
         // Nobody else queues it: refused would mean lost, and the account will say so.
-        cmwq_queue_work_on(cpu, wq, &item.work);
+        cmwq_queue_work_on(cpu, queues_[item.queue], &item.work);
       } else if (random() % 4 == 0 && cmwq_cancel_work(&item.work)) {
         cancelled_.fetch_add(1);
-        item.busy.store(false);
+        Free(&item);
       }
       SleepUs(kPauseUs);
     }
@@ -130,7 +146,9 @@ class CmwqLoad final : public Load {
   const unsigned cpus_;
   const int descriptor_ = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   std::vector<Item> items_;
+  static constexpr int kInTurn = 3;
   cmwq_workqueue* queues_[4];
+  std::atomic<int> in_turn_{0};
   std::vector<std::thread> producers_;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> queued_{0}, executed_{0}, cancelled_{0};
@@ -155,8 +173,9 @@ class PerCpu : public Load {
   explicit PerCpu(int cpus) : cpus_(static_cast<unsigned>(cpus)) {}
   virtual void Queue(int cpu, uint32_t kind) = 0;
   virtual void Drain() = 0;
-  void Execute(uint64_t queued_ns, uint32_t kind) {
-    delay.See(NowNs() - queued_ns);
+  void Execute(const Stamp& queued, int cpu, uint32_t kind) {
+    delay.See(queued);
+    if (sched_getcpu() != cpu) elsewhere.fetch_add(1);
     Work(kind);
     executed_.fetch_add(1);
   }
@@ -186,9 +205,8 @@ class CmwqPerCpuLoad final : public PerCpu {
   explicit CmwqPerCpuLoad(int cpus) : PerCpu(cpus) {}
   uint64_t Probe(int cpu) override {
     queued_.fetch_add(1);
-    const uint64_t took = ProbeQueue(wq_, cpu);
+    const uint64_t took = ProbeQueue(wq_, cpu, &delay);
     executed_.fetch_add(1);
-    delay.See(took);
     return took;
   }
 
@@ -196,15 +214,16 @@ class CmwqPerCpuLoad final : public PerCpu {
   struct Item {
     cmwq_work work;  // first
     CmwqPerCpuLoad* load;
-    uint64_t queued_ns;
+    int cpu;
     uint32_t kind;
+    Stamp queued = {};
   };
   static void Run(cmwq_work* work) {
     const std::unique_ptr<Item> item(reinterpret_cast<Item*>(work));
-    item->load->Execute(item->queued_ns, item->kind);
+    item->load->Execute(item->queued, item->cpu, item->kind);
   }
   void Queue(int cpu, uint32_t kind) override {
-    auto* const item = new Item{{}, this, NowNs(), kind};
+    auto* const item = new Item{{}, this, cpu, kind};
     cmwq_work_init(&item->work, &Run);
     cmwq_queue_work_on(cpu, wq_, &item->work);
   }
@@ -233,19 +252,19 @@ class PlainLoad final : public PerCpu {
   uint64_t Probe(int cpu) override {
     std::mutex mu;
     std::condition_variable done;
-    uint64_t began_ns = 0;
+    uint64_t took_ns = 0;
+    bool began = false;
     queued_.fetch_add(1);
-    const uint64_t from = NowNs();
-    Add(cpu, [&] {
+    Add(cpu, [&, queued = Stamp()] {
       std::lock_guard<std::mutex> hold(mu);
-      began_ns = NowNs();
+      took_ns = delay.See(queued);
+      began = true;
       done.notify_one();
     });
     std::unique_lock<std::mutex> hold(mu);
-    done.wait(hold, [&] { return began_ns != 0; });
+    done.wait(hold, [&] { return began; });
     executed_.fetch_add(1);
-    delay.See(began_ns - from);
-    return began_ns - from;
+    return took_ns;
   }
 
  private:
@@ -258,7 +277,7 @@ class PlainLoad final : public PerCpu {
   };
 
   void Queue(int cpu, uint32_t kind) override {
-    Add(cpu, [this, kind, from = NowNs()] { Execute(from, kind); });
+    Add(cpu, [this, cpu, kind, queued = Stamp()] { Execute(queued, cpu, kind); });
   }
 
   void Add(int cpu, std::function<void()> fn) {
@@ -360,19 +379,34 @@ uint64_t Delays::PercentileNs(unsigned percent) const {
   return i < 8 ? static_cast<uint64_t>(i) : static_cast<uint64_t>(i % 8 + 8) << (i / 8 - 1);
 }
 
-Heartbeat::Heartbeat() {
-  thread_ = std::thread([this] {
-    while (!stop_.load()) {
-      const uint64_t from = NowNs();
-      SleepUs(1000);
-      gap.See(NowNs() - from);
-    }
-  });
+std::atomic<uint64_t> Rounds::now_{0};
+Longest Rounds::nap_;
+
+Rounds::Rounds(int cpus) : all_((uint64_t{1} << cpus) - 1) {
+  for (int cpu = 0; cpu < cpus; ++cpu) threads_.emplace_back([this, cpu] { Nap(cpu); });
 }
 
-Heartbeat::~Heartbeat() {
+Rounds::~Rounds() {
   stop_.store(true);
-  thread_.join();
+  for (std::thread& t : threads_) t.join();
+}
+
+void Rounds::Nap(int cpu) {
+  while (!stop_.load()) {
+    if (sched_getcpu() != cpu) {
+      // Refused while the CPU is away or out of the cpuset.
+      const platform::CpuSet one = platform::CpuSet::Of(cpu);
+      one.StoreAffinity(0);
+    }
+    const uint64_t from = NowNs();
+    SleepUs(1'000'000 / kPerSecond);
+    nap_.See(NowNs() - from);
+    const uint64_t bit = uint64_t{1} << cpu;
+    uint64_t all = all_;
+    if ((done_.fetch_or(bit) | bit) == all && done_.compare_exchange_strong(all, 0)) {
+      now_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
 }
 
 Clients::Clients(const char* path, int n) {
@@ -382,12 +416,12 @@ Clients::Clients(const char* path, int n) {
 void Clients::Run(const char* path) {
   const int fd = Connect(path);
   for (unsigned number = 0; !stop_.load(); ++number) {
-    const uint64_t from = NowNs();
+    const Stamp from;
     if (fd < 0 || !Ask(fd, number)) {
       failed_.fetch_add(1);
       break;
     }
-    wait.See(NowNs() - from);
+    wait.See(from);
     answered_.fetch_add(1);
     SleepUs(2000);
   }

@@ -2,6 +2,7 @@
 
 #include <cmwq/cmwq.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,10 @@ constexpr unsigned kLookUs = 500'000;
 // Counted in looks, not by the clock: a machine that stands still as a whole, because its host has other
 // things to do, is not stuck.
 constexpr int kStuckLooks = 60;
+constexpr uint64_t kStuckRounds = 20 * Rounds::kPerSecond;  // others get on that far meanwhile
+constexpr int kStillLooks = 180;                            // or nobody does
 constexpr int kAgainLooks = 10;  // what has moved by then is not what is stuck
+constexpr unsigned kAliveLooks = 20;
 
 std::string Read(const std::filesystem::path& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -76,29 +80,43 @@ void Sysrq(char key) {
   close(fd);
 }
 
+// Not by stdio, whose lock somebody may hold for good.
+void SayAlive(uint64_t steps) {
+  char text[80];
+  const int n = snprintf(text, sizeof(text), "ALIVE step %lu round %lu\n",
+                         static_cast<unsigned long>(steps), static_cast<unsigned long>(Rounds::Now()));
+  [[maybe_unused]] const ssize_t written = write(STDOUT_FILENO, text, static_cast<size_t>(n));
+}
+
 }  // namespace
 
 Vigil::Vigil() : thread_([this] { Watch(); }) { thread_.detach(); }
 
 void Vigil::Watch() {
-  uint64_t seen = 0, since = NowNs();
+  const sched_param first = {.sched_priority = 1};
+  if (sched_setscheduler(0, SCHED_FIFO, &first) != 0) printf("the vigil has no real-time priority\n");
+  uint64_t seen = 0, round = 0;
   int shown = 0, looks = 0;
-  for (;;) {
+  for (unsigned look = 0;; ++look) {
+    if (look % kAliveLooks == 0) SayAlive(steps_.load(std::memory_order_relaxed));
     SleepUs(kLookUs);
     const uint64_t steps = steps_.load(std::memory_order_relaxed);
     if (steps != seen) {
       seen = steps;
-      since = NowNs();
+      round = Rounds::Now();
       shown = looks = 0;
       continue;
     }
-    if (++looks < kStuckLooks + shown * kAgainLooks) continue;
+    ++looks;
+    const bool others_get_on = Rounds::Now() - round >= kStuckRounds;
+    if (looks < (others_get_on ? kStuckLooks : kStillLooks) + shown * kAgainLooks) continue;
     if (shown == 2) {
       // Not reboot(): it waits for CPUs that are on their way.
       Sysrq('b');
     }
-    printf("STUCK for %lu s at: %s\nCPUs online %s\n",
-           static_cast<unsigned long>((NowNs() - since) / 1'000'000'000),
+    const bool kernel = waits_.load(std::memory_order_relaxed) == Waits::kKernel;
+    printf("STUCK for %d looks and %lu rounds at: %s%s\nCPUs online %s\n", looks,
+           static_cast<unsigned long>(Rounds::Now() - round), kernel ? "the kernel's " : "",
            what_.load(std::memory_order_relaxed), Read("/sys/devices/system/cpu/online").c_str());
     ShowThreads();
     if (shown++ == 0) continue;

@@ -16,14 +16,26 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
   echo "this is no Debian: set CMWQ_GUEST_KERNEL to a kernel image with its serial console built in" >&2
   exit 1
 fi
-package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
-if [[ -z $package ]]; then
-  echo "no package linux-image-cloud-amd64: apt-get update" >&2
-  exit 1
-fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-(cd "$scratch" && apt-get download -q "$package")
+
+# What the newest cloud kernel is called, as far as this machine's lists of packages know.
+fetch() {
+  local package
+  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+    sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+  [[ -n $package ]] && (cd "$scratch" && apt-get download -q "$package")
+}
+
+# Lists that are old or missing name a package that is no longer there, or none.
+if ! fetch; then
+  if ((EUID != 0)); then
+    echo "no kernel could be fetched; as root: apt-get update" >&2
+    exit 1
+  fi
+  apt-get update -q
+  fetch
+fi
 dpkg-deb --fsys-tarfile "$scratch"/linux-image-*.deb | tar -x -C "$scratch" --wildcards './boot/vmlinuz-*'
 mkdir -p "$folder"
 cp -r "$scratch/boot" "$folder/"
