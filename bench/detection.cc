@@ -144,7 +144,7 @@ BlockSetup Prepare(const Plan& plan, Way way) {
   }
   if (way == Way::kExact) {
     setenv("CMWQ_BPF", plan.bpf_socket.c_str(), 1);
-    setenv("CMWQ_CONF", "switches=exact", 1);
+    setenv("CMWQ_CONF", "switches=exact,cpu_watch_ms=0", 1);
   }
   return setup;
 }
@@ -385,7 +385,9 @@ bool RunCostRow(const Plan& plan, const CostRow& row, Samples* percent) {
     const auto result = InChild<double>([&](double* r) {
       // The long item is to stay one that counts.
       setenv("CMWQ_CONF",
-             with != 0 ? "cpu_intensive_thresh_us=0" : "cpu_intensive_thresh_us=0,canary=0", 1);
+             with != 0 ? "cpu_watch_ms=0,cpu_intensive_thresh_us=0"
+                       : "cpu_watch_ms=0,cpu_intensive_thresh_us=0,canary=0",
+             1);
       RunBound(plan.cpu, plan.other, row.items, kCostMs, r);
     });
     if (!result) return false;
@@ -525,6 +527,7 @@ int Print(const Plan& plan, const Options& options, const All& all) {
 }
 
 int Main(int argc, char** argv) {
+  DoNotWatchCpus();
   Plan plan;
   Options options("From a worker's block to the next worker, by kind of block and detector.", 5);
   options.Number("samples", &plan.samples, "per row and round, canary and announced");

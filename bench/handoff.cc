@@ -283,6 +283,7 @@ void Measure(int cpu, int other, long batches, uint64_t busy_ns, Result* result)
 }
 
 int Main(int argc, char** argv) {
+  DoNotWatchCpus();
   long batches = 60, busy_us = 20;
   Options options("From just before a worker blocks to the next item's first instruction, one CPU.",
                   7);

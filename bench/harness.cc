@@ -284,6 +284,8 @@ void PinSelf(int cpu) {
   sched_setaffinity(0, sizeof(set), &set);
 }
 
+void DoNotWatchCpus() { setenv("CMWQ_CONF", "cpu_watch_ms=0", 0); }
+
 Switches SwitchesOfSelf() {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);

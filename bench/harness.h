@@ -136,6 +136,9 @@ void SleepNs(uint64_t ns);
 
 std::vector<int> AllowedCpus();
 void PinSelf(int cpu);
+// For programs that pin their main thread, before the first use of the library, which takes that thread's
+// CPUs for the process's while it watches them. A configuration that is given is left as it is.
+void DoNotWatchCpus();
 
 // Context switches of this process so far, all threads, voluntary or not.
 struct Switches {

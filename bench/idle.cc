@@ -201,7 +201,7 @@ class ServedConnections {
 
 struct Plan {
   long seconds = 10;
-  long settle_ms = 1000;
+  long settle_ms = 8000;  // the watchdog looks once more, watchdog_thresh / 4 after the last work
   long connections = 16;
   std::string cmwq = BuildFile("tools/cmwq");
   std::string server = BuildFile("tools/cmwq-demo-server");

@@ -222,7 +222,7 @@ int main(int argc, char** argv) {
   printf("%-8s %-26s %9s %9s %9s %9s %8s\n", "way", "what", "p50 us", "p99 us", "max us", "cpu us",
          "switches");
   InChild([&] { Bare(rounds); });
-  for (const char* const conf : {"io_uring=0", "io_uring=1"}) {
+  for (const char* const conf : {"io_uring=0,cpu_watch_ms=0", "io_uring=2,cpu_watch_ms=0"}) {
     InChild([&] {
       setenv("CMWQ_CONF", conf, 1);
       Wrapped(conf[9] == '0' ? "plain" : "ring", rounds);

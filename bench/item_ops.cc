@@ -169,6 +169,7 @@ bool Collect(const Options& options, std::vector<Column>* columns) {
 }
 
 int Main(int argc, char** argv) {
+  DoNotWatchCpus();
   Options options("Prices of calls on items and queues, each round of each in a fresh process.", 7);
   options.Number("calls", &g_calls, "calls per measurement");
   if (const int code = options.Parse(argc, argv); code >= 0) return code;

@@ -200,6 +200,7 @@ void AddRows(const Variant& v, Report* report) {
 }
 
 int Main(int argc, char** argv) {
+  DoNotWatchCpus();
   Options options("Many pending items; each round of each in a fresh process.", 5);
   options.Number("timers", &g_timers, "delayed items, at most 1000000");
   options.Number("items", &g_items, "items on one queue, at most 1000000");
